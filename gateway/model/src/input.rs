@@ -1,0 +1,168 @@
+//! Everything that the engine can be told. What is not an input cannot change it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::case::CaseState;
+use crate::frame::Frame;
+use crate::site::Site;
+use crate::{Severity, Timestamp};
+
+/// One input of the engine.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A raw frame of a source.
+    Frame(Frame),
+    /// The configuration, profiles or inventory changed.
+    Site(Arc<Site>),
+    /// A person did something.
+    Operator(OperatorAction),
+    /// An outbox row was tried.
+    Delivery(Delivery),
+    /// A platform told a case's state.
+    Platform(PlatformStatus),
+    /// Something is wrong, or right again, with the gateway itself.
+    Gateway(GatewayCondition),
+}
+
+/// An input as the store keeps it: the site by its content hash, all else as it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum StoredInput {
+    /// See [`Input::Frame`].
+    Frame(Frame),
+    /// See [`Input::Site`]; the hash names the site's own row.
+    Site(String),
+    /// See [`Input::Operator`].
+    Operator(OperatorAction),
+    /// See [`Input::Delivery`].
+    Delivery(Delivery),
+    /// See [`Input::Platform`].
+    Platform(PlatformStatus),
+    /// See [`Input::Gateway`].
+    Gateway(GatewayCondition),
+}
+
+/// What a person can do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperatorAction {
+    /// Sign for a case (签收): stops the escalation.
+    Sign {
+        /// Which case.
+        case_id: String,
+        /// Who.
+        by: String,
+    },
+    /// Move a case of the ledger to another state.
+    MoveCase {
+        /// Which case.
+        case_id: String,
+        /// To which state.
+        to: CaseState,
+        /// Who.
+        by: String,
+        /// Why.
+        note: String,
+    },
+    /// Acknowledge an alarm.
+    Acknowledge {
+        /// Which alarm.
+        alarm_id: String,
+        /// Who.
+        by: String,
+    },
+    /// Mask a device for maintenance or by a permit window: its alarms open no cases meanwhile.
+    Mask {
+        /// Which device.
+        device: String,
+        /// What for.
+        kind: MaskKind,
+        /// Begin.
+        from: Timestamp,
+        /// End; the mask lifts itself.
+        until: Timestamp,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Lift every mask of a device before its time.
+    Unmask {
+        /// Which device.
+        device: String,
+        /// Who.
+        by: String,
+    },
+}
+
+/// What a device is masked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskKind {
+    /// Maintenance (维护).
+    Maintenance,
+    /// An authorised opening (施工许可).
+    Permit,
+}
+
+/// What became of one attempt to deliver an outbox row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Which row.
+    pub row_id: String,
+    /// Which case.
+    pub case_id: String,
+    /// To whom.
+    pub target: String,
+    /// What happened.
+    pub outcome: DeliveryOutcome,
+}
+
+/// The outcome of an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryOutcome {
+    /// A request is about to leave: from now on the row counts as attempted.
+    Attempting,
+    /// The target has it, under this number if it gave one.
+    Delivered {
+        /// The target's own number.
+        platform_id: Option<String>,
+    },
+    /// The target refuses it for good.
+    Refused {
+        /// The target's words.
+        reason: String,
+    },
+}
+
+/// What a platform says of a case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlatformStatus {
+    /// Which case of ours.
+    pub case_id: String,
+    /// Which platform.
+    pub platform: String,
+    /// The platform's number for it.
+    pub platform_id: String,
+    /// The state, in our words.
+    pub state: CaseState,
+    /// The platform's own word and note.
+    pub note: String,
+}
+
+/// A condition of the gateway itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatewayCondition {
+    /// Name of the condition, such as `quota_exceeded`.
+    pub condition: String,
+    /// Whether it stands.
+    pub active: bool,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What and how much, in English.
+    pub detail: String,
+    /// The same in Chinese.
+    pub detail_zh: String,
+}

@@ -1,0 +1,33 @@
+//! The words of Kerbside as types.
+//!
+//! Turns text that people write (profiles, inventory) into checked values, and gives every other crate the
+//! vocabulary it shares: frames, readings, alarms, cases, inputs and effects of the engine, and the ports at
+//! which siblings meet. There is no I/O, no clock and no randomness here.
+
+pub mod alarm;
+pub mod case;
+pub mod document;
+pub mod effects;
+pub mod frame;
+pub mod id;
+pub mod input;
+pub mod inventory;
+pub mod port;
+pub mod profile;
+pub mod reading;
+pub mod site;
+pub mod time;
+pub mod vocabulary;
+
+pub use alarm::{Alarm, AlarmState, Severity, Suppression};
+pub use case::{Case, CaseEvent, CaseReport, CaseState, Notice, NoticeReason, OutboxRow, OutboxState, OutboxTask};
+pub use effects::{Audit, Counts, Effects, OutboxChange, Undecoded, UndecodedReason};
+pub use frame::{ByteText, Frame, Payload, RegisterBlock, RegisterFailure, RegisterRead, RegisterTable};
+pub use input::{
+    Delivery, DeliveryOutcome, GatewayCondition, Input, MaskKind, OperatorAction, PlatformStatus, StoredInput,
+};
+pub use inventory::{Datum, Device, ServiceState};
+pub use profile::Profile;
+pub use reading::{Cause, Flag, Observations, PointReading, Quality, Value};
+pub use site::{DeviceIndex, Site};
+pub use time::Timestamp;

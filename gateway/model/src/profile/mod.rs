@@ -1,0 +1,418 @@
+//! Device profiles (设备模型): what a model of device sends, and what is wrong with it when.
+
+mod parse;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use parse::{detector_rule_names, parse_profile};
+
+use crate::alarm::Severity;
+use crate::frame::RegisterTable;
+use crate::reading::Value;
+use crate::vocabulary::Kind;
+
+/// One model of device, checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Unique name, such as `ctwing-manhole-cover`.
+    pub name: String,
+    /// Counts up with each change that people should notice.
+    pub version: u32,
+    /// What the device is.
+    pub kind: Kind,
+    /// Maker, for people.
+    pub vendor: String,
+    /// Model, for people.
+    pub model: String,
+    /// Component class (部件小类代码), or empty.
+    pub component_class: String,
+    /// How its frames are read.
+    pub payload: PayloadFormat,
+    /// How often the device reports when nothing happens.
+    pub interval: Option<Duration>,
+    /// What it measures.
+    pub points: Vec<Point>,
+    /// What can be wrong with it.
+    pub conditions: Vec<Condition>,
+    /// How that is found.
+    pub detectors: Vec<Detector>,
+    /// Captured frames with the readings that they must give.
+    pub samples: Vec<Sample>,
+}
+
+impl Profile {
+    /// Position of a point by its name.
+    pub fn point_index(&self, name: &str) -> Option<usize> {
+        self.points.iter().position(|point| point.name.as_ref() == name)
+    }
+}
+
+/// How frames are read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum PayloadFormat {
+    /// One JSON object a message.
+    Json {
+        /// Where the device's own time stands.
+        time: Option<TimeField>,
+    },
+    /// Modbus registers.
+    Registers {
+        /// Registers that lie between two wanted ones are read too when there are at most so many of them.
+        gap_max: u16,
+        /// The unit answers no more registers at once than this (Modbus: 125).
+        registers_max: u16,
+    },
+}
+
+/// Where the device's own time stands in a JSON payload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeField {
+    /// The place.
+    pub path: JsonPath,
+    /// How it is written.
+    pub unit: TimeUnit,
+}
+
+/// How a device writes its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnit {
+    /// Seconds since 1970.
+    Seconds,
+    /// Milliseconds since 1970.
+    Milliseconds,
+    /// Seconds or milliseconds, told apart by size (some firmware sends one, some the other).
+    Auto,
+    /// RFC 3339 text.
+    Rfc3339,
+}
+
+/// A place in a JSON document: the keys on the way; a number also finds an element of an array.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct JsonPath(pub Vec<String>);
+
+impl JsonPath {
+    /// Reads `a.b.0`, or a JSON pointer (RFC 6901) when it starts with a slash.
+    pub fn parse(text: &str) -> Option<JsonPath> {
+        let keys: Vec<String> = match text.strip_prefix('/') {
+            Some(pointer) => pointer.split('/').map(|key| key.replace("~1", "/").replace("~0", "~")).collect(),
+            None => text.split('.').map(str::to_owned).collect(),
+        };
+        if keys.iter().any(String::is_empty) { None } else { Some(JsonPath(keys)) }
+    }
+
+    /// Finds the place in a document.
+    pub fn find<'value>(&self, document: &'value serde_json::Value) -> Option<&'value serde_json::Value> {
+        self.0.iter().try_fold(document, |place, key| match place {
+            serde_json::Value::Object(object) => object.get(key),
+            serde_json::Value::Array(array) => array.get(key.parse::<usize>().ok()?),
+            _ => None,
+        })
+    }
+}
+
+impl fmt::Display for JsonPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.iter().any(|key| key.contains('.')) {
+            let escaped: Vec<String> = self.0.iter().map(|key| key.replace('~', "~0").replace('/', "~1")).collect();
+            write!(formatter, "/{}", escaped.join("/"))
+        } else {
+            formatter.write_str(&self.0.join("."))
+        }
+    }
+}
+
+/// One value of a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Canonical name, the field in the database.
+    pub name: Arc<str>,
+    /// What its values are.
+    pub value_type: ValueType,
+    /// Unit, or empty.
+    pub unit: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The raw number times this ...
+    pub scale: f64,
+    /// ... plus this gives the value in the point's unit.
+    pub offset: f64,
+    /// A value outside is bad.
+    pub range: Option<Range>,
+    /// Raw values that mean something else: labels of an enumeration, or true and false.
+    pub map: Vec<(RawValue, Value)>,
+    /// Raw values by which the device says "no value".
+    pub invalid: Vec<RawValue>,
+    /// Its absence from a frame is a missing reading, not silence of that point.
+    pub required: bool,
+}
+
+/// What the values of a point are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueType {
+    /// A number.
+    Number,
+    /// True or false.
+    Boolean,
+    /// One of the labels in the point's map.
+    Enumeration,
+    /// Free text.
+    Text,
+}
+
+/// The valid range of a point, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    /// Least valid value.
+    pub min: f64,
+    /// Greatest valid value.
+    pub max: f64,
+}
+
+/// Where a point comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Origin {
+    /// The first of these places in the JSON payload that is there.
+    Json(Vec<JsonPath>),
+    /// Registers.
+    Register(RegisterField),
+    /// The device's mount height minus the point at this position: level from distance.
+    MountHeightMinus(u16),
+}
+
+/// A value in Modbus registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterField {
+    /// Which table.
+    pub table: RegisterTable,
+    /// Address of the first register on the wire (0-based).
+    pub address: u16,
+    /// How the registers are read.
+    pub value: RegisterType,
+    /// Order of the bytes, for values of two registers; of one register `badc` and `dcba` swap its bytes.
+    pub order: ByteOrder,
+    /// A single bit of the first register, 0 = least significant.
+    pub bit: Option<u8>,
+}
+
+impl RegisterField {
+    /// How many registers it takes.
+    pub fn width(&self) -> u16 {
+        match self.value {
+            RegisterType::U16 | RegisterType::I16 => 1,
+            RegisterType::U32 | RegisterType::I32 | RegisterType::F32 => 2,
+        }
+    }
+}
+
+/// How registers are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegisterType {
+    /// One register, unsigned. Also for coils and discrete inputs.
+    U16,
+    /// One register, two's complement.
+    I16,
+    /// Two registers, unsigned.
+    U32,
+    /// Two registers, two's complement.
+    I32,
+    /// Two registers, IEEE 754 single precision.
+    F32,
+}
+
+/// Order of the four bytes A (most significant) to D on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ByteOrder {
+    /// Big-endian: as the Modbus specification has it.
+    #[default]
+    Abcd,
+    /// Words swapped.
+    Cdab,
+    /// Bytes swapped in each word.
+    Badc,
+    /// Little-endian.
+    Dcba,
+}
+
+/// A raw value in a profile, compared with what the device sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RawValue {
+    /// A number; also matches text that reads as this number.
+    Number(f64),
+    /// True or false.
+    Boolean(bool),
+    /// Text.
+    Text(String),
+    /// JSON null.
+    Null,
+}
+
+/// Something that can be wrong with a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Name, such as `displaced`.
+    pub name: Arc<str>,
+    /// English title.
+    pub title: String,
+    /// Chinese title.
+    pub title_zh: String,
+    /// Whether it opens a case.
+    pub opens_case: bool,
+}
+
+/// One rule that finds a condition. A condition stands while any of its detectors does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detector {
+    /// Position of the condition in the profile.
+    pub condition: u16,
+    /// How bad it is when this rule finds it.
+    pub severity: Severity,
+    /// Position of the point that it watches; silence watches the whole device and has none.
+    pub point: Option<u16>,
+    /// The rule.
+    pub rule: Rule,
+    /// The rule must hold so long before the condition is raised.
+    pub hold: Duration,
+    /// ... and in so many readings running.
+    pub count: u16,
+    /// It must be over so long before the condition is cleared.
+    pub clear_hold: Duration,
+    /// All of these must hold too.
+    pub when: Vec<Guard>,
+}
+
+/// What a detector looks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Rule {
+    /// A number beyond a limit.
+    Threshold {
+        /// Which side is wrong.
+        side: Side,
+        /// At or beyond this it is raised.
+        raise: f64,
+        /// At or inside this it is cleared; between the two nothing changes.
+        clear: f64,
+    },
+    /// One of these values.
+    State {
+        /// The values that are wrong.
+        values: Vec<Value>,
+    },
+    /// A number that changes too fast.
+    Rate {
+        /// Which direction is wrong.
+        side: Side,
+        /// Change per `per`, in the point's unit, as a magnitude; raised at or above.
+        raise: f64,
+        /// Cleared at or below.
+        clear: f64,
+        /// The unit of time of the two limits.
+        per: Duration,
+        /// Readings further apart than this say nothing about the rate.
+        gap_max: Duration,
+    },
+    /// A number that does not move.
+    Flatline {
+        /// Movement up to this, in the point's unit, counts as none.
+        tolerance: f64,
+        /// For so long.
+        duration: Duration,
+    },
+    /// No frame at all.
+    Silence {
+        /// For so long, when given ...
+        after: Option<Duration>,
+        /// ... else for so many reporting intervals.
+        missed: f64,
+    },
+}
+
+impl Rule {
+    /// The rule's name in profiles.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Rule::Threshold { .. } => "threshold",
+            Rule::State { .. } => "state",
+            Rule::Rate { .. } => "rate",
+            Rule::Flatline { .. } => "flatline",
+            Rule::Silence { .. } => "silence",
+        }
+    }
+}
+
+/// Which side of a limit is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Too high, or rising.
+    Above,
+    /// Too low, or falling.
+    Below,
+    /// Either direction (rate only).
+    Either,
+}
+
+/// A further requirement on another point's last good value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guard {
+    /// Position of the point.
+    pub point: u16,
+    /// What must be true of it.
+    pub test: GuardTest,
+}
+
+/// What a guard asks of a value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum GuardTest {
+    /// Equal to this.
+    Equals(Value),
+    /// A number at or above this.
+    Above(f64),
+    /// A number at or below this.
+    Below(f64),
+}
+
+/// A captured frame with what it must give.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What it shows.
+    pub name: String,
+    /// The frame.
+    pub input: SampleInput,
+    /// Mount height to decode with, in mm, where a level is computed from a distance.
+    pub mount_height_mm: Option<f64>,
+    /// What it must give.
+    pub expect: SampleExpectation,
+}
+
+/// The frame of a sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SampleInput {
+    /// The payload as text (JSON, or something that should be and is not).
+    Text(String),
+    /// The payload as bytes.
+    Bytes(Vec<u8>),
+    /// Registers by table and address.
+    Registers(crate::frame::RegisterRead),
+}
+
+/// What a sample must give.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SampleExpectation {
+    /// These readings, by point name; `None` as value means missing or not good.
+    Readings {
+        /// Point and value.
+        values: Vec<(String, Option<Value>)>,
+        /// The device's own time, when the sample states it.
+        observed_at: Option<crate::Timestamp>,
+    },
+    /// It must be refused, with a message that contains this text.
+    Error(String),
+}

@@ -1,0 +1,234 @@
+//! Readings: point, value, quality, both times.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::site::DeviceIndex;
+
+/// One value of a point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// A number in the point's unit.
+    Number(f64),
+    /// True or false.
+    Boolean(bool),
+    /// A label of an enumeration, or free text.
+    Text(Arc<str>),
+}
+
+impl Value {
+    /// The number, when it is one.
+    pub fn as_number(&self) -> Option<f64> {
+        if let Value::Number(number) = self { Some(*number) } else { None }
+    }
+
+    /// The value as JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Number(number) => serde_json::Value::from(*number),
+            Value::Boolean(boolean) => serde_json::Value::from(*boolean),
+            Value::Text(text) => serde_json::Value::from(text.as_ref()),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Number(number) => write!(formatter, "{number}"),
+            Value::Boolean(boolean) => write!(formatter, "{boolean}"),
+            Value::Text(text) => formatter.write_str(text),
+        }
+    }
+}
+
+/// How far a reading can be trusted: the QARTOD flags (U.S. IOOS, "Manual for Real-Time Quality Control").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    /// 1: passed every test.
+    Good,
+    /// 2: no test was made.
+    NotEvaluated,
+    /// 3: questionable or of high interest.
+    Suspect,
+    /// 4: not to be used.
+    Bad,
+    /// 9: there is no value.
+    Missing,
+}
+
+impl Flag {
+    /// The number that QARTOD gives the flag.
+    pub fn code(self) -> u8 {
+        match self {
+            Flag::Good => 1,
+            Flag::NotEvaluated => 2,
+            Flag::Suspect => 3,
+            Flag::Bad => 4,
+            Flag::Missing => 9,
+        }
+    }
+
+    /// The flag's name as it stands in JSON and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flag::Good => "good",
+            Flag::NotEvaluated => "not_evaluated",
+            Flag::Suspect => "suspect",
+            Flag::Bad => "bad",
+            Flag::Missing => "missing",
+        }
+    }
+}
+
+/// Why a reading is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Nothing is wrong.
+    None,
+    /// Outside the point's valid range.
+    Range,
+    /// Too old: the device has not reported for longer than it should.
+    Stale,
+    /// The device itself marked the value as invalid.
+    Invalid,
+    /// Of another type than the profile says.
+    Type,
+    /// The profile expects it in this frame and it is not there.
+    Absent,
+    /// The bus did not give it.
+    ReadFailed,
+    /// The value it is computed from is not good, or the mount height is not known.
+    Derived,
+}
+
+impl Cause {
+    /// The cause's name as it stands in JSON and in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::None => "",
+            Cause::Range => "range",
+            Cause::Stale => "stale",
+            Cause::Invalid => "invalid",
+            Cause::Type => "type",
+            Cause::Absent => "absent",
+            Cause::ReadFailed => "read_failed",
+            Cause::Derived => "derived",
+        }
+    }
+}
+
+/// Flag and cause of one reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Quality {
+    /// How far to trust it.
+    pub flag: Flag,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Quality {
+    /// A good reading.
+    pub const GOOD: Quality = Quality { flag: Flag::Good, cause: Cause::None };
+
+    /// A bad reading and why.
+    pub fn bad(cause: Cause) -> Quality {
+        Quality { flag: Flag::Bad, cause }
+    }
+
+    /// A missing reading and why.
+    pub fn missing(cause: Cause) -> Quality {
+        Quality { flag: Flag::Missing, cause }
+    }
+
+    /// Whether detectors may use the reading.
+    pub fn is_good(self) -> bool {
+        self.flag == Flag::Good
+    }
+}
+
+/// One value of one point, inside an observation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PointReading {
+    /// Position of the point in the device's profile.
+    pub point: u16,
+    /// The value, or none when it is missing.
+    pub value: Option<Value>,
+    /// How far to trust it.
+    pub quality: Quality,
+}
+
+/// What one frame said about one device at one moment: a row of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Which device.
+    pub device: DeviceIndex,
+    /// The device's own time when it is plausible, else the time of arrival.
+    pub observed_at: Timestamp,
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// Older than what is already known of the device: stored, never alarmed on.
+    pub late: bool,
+    first: u32,
+    count: u32,
+}
+
+/// The observations of one batch. All readings lie in one vector, so that a frame costs no allocation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observations {
+    rows: Vec<Observation>,
+    readings: Vec<PointReading>,
+}
+
+impl Observations {
+    /// Adds an observation; `fill` appends its readings.
+    pub fn push(
+        &mut self,
+        device: DeviceIndex,
+        observed_at: Timestamp,
+        received_at: Timestamp,
+        late: bool,
+        readings: impl IntoIterator<Item = PointReading>,
+    ) {
+        let first = self.readings.len();
+        self.readings.extend(readings);
+        let count = self.readings.len() - first;
+        let to_u32 = |size: usize| u32::try_from(size).expect("a batch holds fewer than 2^32 readings");
+        self.rows.push(Observation {
+            device,
+            observed_at,
+            received_at,
+            late,
+            first: to_u32(first),
+            count: to_u32(count),
+        });
+    }
+
+    /// How many observations.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How many readings in all.
+    pub fn reading_count(&self) -> usize {
+        self.readings.len()
+    }
+
+    /// Each observation with its readings.
+    pub fn iter(&self) -> impl Iterator<Item = (&Observation, &[PointReading])> {
+        self.rows.iter().map(|row| {
+            let first = row.first as usize;
+            (row, &self.readings[first..first + row.count as usize])
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! The field's standard names: kinds of device, points and conditions, with their Chinese terms.
+//!
+//! Profiles may declare more points and conditions; these carry titles and units so that detectors, dashboards and
+//! texts work across vendors. `device-profiles/README.md` and `docs/glossary.md` list them for people.
+
+use serde::{Deserialize, Serialize};
+
+/// What a device is: the measurement in the database, and what people call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// 智能井盖
+    ManholeCover,
+    /// 智慧灯杆
+    Pole,
+    /// 排水液位计
+    Drain,
+    /// 气象站
+    WeatherStation,
+    /// 电表
+    Meter,
+    /// The gateway itself (网关).
+    Gateway,
+}
+
+impl Kind {
+    /// Every kind that a profile may have.
+    pub const ALL: [Kind; 6] =
+        [Kind::ManholeCover, Kind::Pole, Kind::Drain, Kind::WeatherStation, Kind::Meter, Kind::Gateway];
+
+    /// The kind's name in profiles, JSON and the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::ManholeCover => "manhole_cover",
+            Kind::Pole => "pole",
+            Kind::Drain => "drain",
+            Kind::WeatherStation => "weather_station",
+            Kind::Meter => "meter",
+            Kind::Gateway => "gateway",
+        }
+    }
+
+    /// The kind in Chinese.
+    pub fn name_zh(self) -> &'static str {
+        match self {
+            Kind::ManholeCover => "智能井盖",
+            Kind::Pole => "智慧灯杆",
+            Kind::Drain => "排水液位计",
+            Kind::WeatherStation => "气象站",
+            Kind::Meter => "电表",
+            Kind::Gateway => "网关",
+        }
+    }
+}
+
+/// A text in both languages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// The name in profiles.
+    pub name: &'static str,
+    /// Unit of a point, or empty.
+    pub unit: &'static str,
+    /// English.
+    pub en: &'static str,
+    /// Chinese.
+    pub zh: &'static str,
+}
+
+const fn term(name: &'static str, unit: &'static str, en: &'static str, zh: &'static str) -> Term {
+    Term { name, unit, en, zh }
+}
+
+/// Canonical points. The unit stands last in the name where there is one.
+pub const POINTS: &[Term] = &[
+    term("cover_open", "", "cover open", "井盖开启"),
+    term("tilt_deg", "deg", "tilt", "倾斜角"),
+    term("level_mm", "mm", "water level", "液位"),
+    term("distance_mm", "mm", "distance to the water", "空高"),
+    term("water_present", "", "water present", "水浸"),
+    term("water_depth_mm", "mm", "depth of water", "积水深度"),
+    term("flow_velocity_m_s", "m/s", "flow velocity", "流速"),
+    term("leakage_ma", "mA", "leakage current", "漏电电流"),
+    term("door_open", "", "door open", "柜门开启"),
+    term("lamp_on", "", "lamp on", "灯亮"),
+    term("dimming_percent", "%", "dimming", "调光"),
+    term("battery_v", "V", "battery voltage", "电池电压"),
+    term("battery_percent", "%", "battery charge", "电池电量"),
+    term("signal_dbm", "dBm", "signal strength", "信号强度"),
+    term("snr_db", "dB", "signal-to-noise ratio", "信噪比"),
+    term("temperature_c", "degC", "temperature", "温度"),
+    term("humidity_percent", "%RH", "relative humidity", "相对湿度"),
+    term("pressure_kpa", "kPa", "air pressure", "气压"),
+    term("wind_speed_m_s", "m/s", "wind speed", "风速"),
+    term("wind_direction_deg", "deg", "wind direction", "风向"),
+    term("rainfall_mm", "mm", "rainfall", "雨量"),
+    term("illuminance_lx", "lx", "illuminance", "照度"),
+    term("noise_db", "dB", "noise", "噪声"),
+    term("pm2_5_ug_m3", "ug/m3", "PM2.5", "PM2.5"),
+    term("pm10_ug_m3", "ug/m3", "PM10", "PM10"),
+    term("ch4_lel_percent", "%LEL", "methane", "甲烷"),
+    term("h2s_mg_m3", "mg/m3", "hydrogen sulphide", "硫化氢"),
+    term("co_mg_m3", "mg/m3", "carbon monoxide", "一氧化碳"),
+    term("o2_percent", "%VOL", "oxygen", "氧气"),
+    term("voltage_v", "V", "voltage", "电压"),
+    term("current_a", "A", "current", "电流"),
+    term("active_power_w", "W", "active power", "有功功率"),
+    term("apparent_power_va", "VA", "apparent power", "视在功率"),
+    term("reactive_power_var", "var", "reactive power", "无功功率"),
+    term("power_factor", "", "power factor", "功率因数"),
+    term("frequency_hz", "Hz", "frequency", "频率"),
+    term("energy_import_kwh", "kWh", "energy drawn", "正向电能"),
+    term("energy_export_kwh", "kWh", "energy fed in", "反向电能"),
+    term("energy_total_kwh", "kWh", "energy in all", "总电能"),
+    term("vibration_count", "", "vibrations counted", "震动计数"),
+    term("settlement_count", "", "settlements counted", "沉降计数"),
+];
+
+/// Canonical conditions.
+pub const CONDITIONS: &[Term] = &[
+    term("displaced", "", "manhole cover open or displaced", "井盖开启或移位"),
+    term("settled", "", "manhole cover settled or loose", "井盖沉降或松动"),
+    term("surcharged", "", "drain surcharged", "排水管满溢"),
+    term("surging", "", "water level rising fast", "水位急涨"),
+    term("flooded", "", "standing water", "积水"),
+    term("gas", "", "dangerous gas, do not enter", "有害气体超限，禁止下井"),
+    term("leaking", "", "leakage current", "漏电"),
+    term("leaking_in_water", "", "leakage current in standing water, life at risk", "积水漏电，危及生命"),
+    term("tilted", "", "pole tilted", "灯杆倾斜"),
+    term("door_open", "", "cabinet door open", "柜门未关"),
+    term("lamp_out", "", "lamp out", "灯具不亮"),
+    term("overvoltage", "", "voltage too high", "电压过高"),
+    term("undervoltage", "", "voltage too low", "电压过低"),
+    term("overheated", "", "temperature too high", "温度过高"),
+    term("strong_wind", "", "strong wind", "大风"),
+    term("battery_low", "", "battery low", "电池电量低"),
+    term("sensor_stuck", "", "sensor reading does not move", "传感器读数不变"),
+    term("silent", "", "device silent", "设备失联"),
+    term("quota_exceeded", "", "store quota exceeded, telemetry dropped", "存储配额已满，遥测数据被丢弃"),
+];
+
+/// The canonical point of this name.
+pub fn point(name: &str) -> Option<&'static Term> {
+    POINTS.iter().find(|term| term.name == name)
+}
+
+/// The canonical condition of this name.
+pub fn condition(name: &str) -> Option<&'static Term> {
+    CONDITIONS.iter().find(|term| term.name == name)
+}

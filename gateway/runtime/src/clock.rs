@@ -1,0 +1,62 @@
+//! The one place that reads the time of day.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kerbside_model::Timestamp;
+
+/// Gives the time of day: the machine's, or a faster one for demonstrations.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// The machine's clock.
+    #[default]
+    System,
+    /// A clock that began at `start` when `began` was, and runs `speed` times as fast as real time.
+    Scaled {
+        /// What it showed at first.
+        start: Timestamp,
+        /// When that was.
+        began: Instant,
+        /// Its seconds per real second.
+        speed: f64,
+    },
+}
+
+impl Clock {
+    /// A clock that shows `start` now and runs `speed` times as fast as real time.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn scaled(start: Timestamp, speed: f64) -> Clock {
+        Clock::Scaled { start, began: Instant::now(), speed }
+    }
+
+    /// The time now.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Clock::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            }
+            Clock::Scaled { start, began, speed } => start.plus(began.elapsed().mul_f64(*speed)),
+        }
+    }
+
+    /// The real time that a span of this clock takes.
+    pub fn real(&self, span: Duration) -> Duration {
+        match self {
+            Clock::System => span,
+            Clock::Scaled { speed, .. } => span.div_f64(*speed),
+        }
+    }
+
+    /// Waits until this clock shows `until`.
+    pub async fn sleep_until(&self, until: Timestamp) {
+        let span = until.since(self.now());
+        tokio::time::sleep(self.real(span)).await;
+    }
+
+    /// A monotonic stamp for measuring how long something takes.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn stamp() -> Instant {
+        Instant::now()
+    }
+}

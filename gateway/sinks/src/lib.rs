@@ -1,0 +1,8 @@
+//! Where effects go: telemetry to InfluxDB, cases to city platforms, notices to duty channels.
+
+pub mod channels;
+pub mod http;
+pub mod influx;
+pub mod outbox;
+pub mod platforms;
+pub mod sign;
