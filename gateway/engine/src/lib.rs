@@ -1,1 +1,23 @@
-//! wip
+//! The middle of the gateway: decode, quality, detect, alarms, cases, duty.
+//!
+//! Turns batches of inputs into effects, synchronously and deterministically: [`Engine::step`] reads no clock, does no
+//! I/O, draws no random number and logs nothing. Its state survives a crash as a snapshot plus the batches after it.
+//! This crate's Cargo.toml has no tokio, no SQLite and no HTTP: that is the proof.
+
+mod alarms;
+mod cases;
+pub mod decode;
+mod detect;
+mod device;
+mod engine;
+mod explain;
+pub mod sample;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod view;
+
+pub use engine::Engine;
+pub use snapshot::{ENGINE_VERSION, RestoreError};
+pub use view::{DeviceView, ReadingView};

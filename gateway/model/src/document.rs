@@ -358,7 +358,8 @@ impl<'a> Section<'a> {
         self.problem_at(line, key, value, what, mend);
     }
 
-    fn problem_at(&self, line: usize, key: &str, value: &str, what: impl Into<String>, mend: impl Into<String>) {
+    /// Notes a problem with a key at a line that the caller knows better, such as that of an element of a list.
+    pub fn problem_at(&self, line: usize, key: &str, value: &str, what: impl Into<String>, mend: impl Into<String>) {
         self.problems.push(Problem {
             file: self.file.to_owned(),
             line,
@@ -482,6 +483,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A section from a node inside this one: an element of a list or map of which some are single values.
+    pub fn nested(&self, path: String, node: &'a Node) -> Section<'a> {
+        Section::of(self.file, path, node, self.problems)
+    }
+
     /// A section of keys, when it is there.
     pub fn section(&self, key: &'static str) -> Option<Section<'a>> {
         let node = self.node(key)?;
@@ -557,6 +563,11 @@ impl<'a> Section<'a> {
 
     /// Reports every key that nobody asked for.
     pub fn finish(self) {
+        self.known_only();
+    }
+
+    /// Reports every key that nobody has asked for so far, where the section is still needed for later problems.
+    pub fn known_only(&self) {
         let asked = self.asked.borrow();
         for (key, line, _) in self.entries {
             if asked.iter().any(|name| name == key) {

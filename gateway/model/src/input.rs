@@ -22,6 +22,8 @@ pub enum Input {
     Delivery(Delivery),
     /// A platform told a case's state.
     Platform(PlatformStatus),
+    /// A source lost its link or has it again: while it is down, its devices are not silent, we are deaf.
+    Source(SourceStatus),
     /// Something is wrong, or right again, with the gateway itself.
     Gateway(GatewayCondition),
 }
@@ -39,8 +41,24 @@ pub enum StoredInput {
     Delivery(Delivery),
     /// See [`Input::Platform`].
     Platform(PlatformStatus),
+    /// See [`Input::Source`].
+    Source(SourceStatus),
     /// See [`Input::Gateway`].
     Gateway(GatewayCondition),
+}
+
+impl From<Input> for StoredInput {
+    fn from(input: Input) -> StoredInput {
+        match input {
+            Input::Frame(frame) => StoredInput::Frame(frame),
+            Input::Site(site) => StoredInput::Site(site.hash().to_owned()),
+            Input::Operator(action) => StoredInput::Operator(action),
+            Input::Delivery(delivery) => StoredInput::Delivery(delivery),
+            Input::Platform(status) => StoredInput::Platform(status),
+            Input::Source(status) => StoredInput::Source(status),
+            Input::Gateway(condition) => StoredInput::Gateway(condition),
+        }
+    }
 }
 
 /// What a person can do.
@@ -150,6 +168,15 @@ pub struct PlatformStatus {
     pub state: CaseState,
     /// The platform's own word and note.
     pub note: String,
+}
+
+/// Whether a source hears anything at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Which source.
+    pub source: Arc<str>,
+    /// Whether its link stands.
+    pub connected: bool,
 }
 
 /// A condition of the gateway itself.

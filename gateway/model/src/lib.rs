@@ -24,7 +24,8 @@ pub use case::{Case, CaseEvent, CaseReport, CaseState, Notice, NoticeReason, Out
 pub use effects::{Audit, Counts, Effects, OutboxChange, Undecoded, UndecodedReason};
 pub use frame::{ByteText, Frame, Payload, RegisterBlock, RegisterFailure, RegisterRead, RegisterTable};
 pub use input::{
-    Delivery, DeliveryOutcome, GatewayCondition, Input, MaskKind, OperatorAction, PlatformStatus, StoredInput,
+    Delivery, DeliveryOutcome, GatewayCondition, Input, MaskKind, OperatorAction, PlatformStatus, SourceStatus,
+    StoredInput,
 };
 pub use inventory::{Datum, Device, ServiceState};
 pub use profile::Profile;

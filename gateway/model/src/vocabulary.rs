@@ -147,3 +147,8 @@ pub fn point(name: &str) -> Option<&'static Term> {
 pub fn condition(name: &str) -> Option<&'static Term> {
     CONDITIONS.iter().find(|term| term.name == name)
 }
+
+/// Whether an authorised opening explains the condition. Gas, water and leakage are dangers under a permit too.
+pub fn is_explained_by_permit(condition: &str) -> bool {
+    matches!(condition, "displaced" | "settled" | "door_open")
+}

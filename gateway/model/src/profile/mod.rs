@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use parse::{detector_rule_names, parse_profile};
+pub use parse::{detector_rule_names, parse_profile, parse_profile_text};
 
 use crate::alarm::Severity;
 use crate::frame::RegisterTable;
@@ -359,7 +359,7 @@ pub enum Side {
     Either,
 }
 
-/// A further requirement on another point's last good value.
+/// A further requirement on another point: its last reading must be good and pass the test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Guard {
     /// Position of the point.

@@ -1,0 +1,126 @@
+//! From detectors to alarms: one alarm for each condition of a device, whatever the number of rules that find it.
+
+use kerbside_model::id::hashed;
+use kerbside_model::profile::Profile;
+use kerbside_model::{Alarm, AlarmState, Severity, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::device::DeviceState;
+
+/// The memory of one condition of one device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ConditionState {
+    /// The alarm, while it stands.
+    pub(crate) alarm: Option<Box<Alarm>>,
+    /// The alarm was taken over from before a change of the profile or the engine: it stands until good data says
+    /// otherwise, although no detector remembers why.
+    pub(crate) carried: bool,
+    /// How many episodes there were: two of them never share an id, even within one millisecond.
+    pub(crate) episodes: u32,
+    /// The case of the last episode, until it is over.
+    pub(crate) case_id: Option<String>,
+}
+
+/// What happened to an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    None,
+    Raised,
+    /// Its severity rose.
+    Worsened,
+    /// Good data came again and it still stands.
+    Revived,
+    Cleared,
+}
+
+/// Texts of an alarm, made only when one is raised or worsens.
+pub(crate) type Explain<'a> = &'a dyn Fn(&DeviceState, usize) -> (String, String);
+
+/// Brings the alarm of one condition in line with its detectors.
+pub(crate) fn settle(
+    state: &mut DeviceState,
+    device_id: &str,
+    profile: &Profile,
+    condition: usize,
+    at: Timestamp,
+    explain: Explain<'_>,
+) -> Change {
+    let strongest = profile
+        .detectors
+        .iter()
+        .enumerate()
+        .filter(|(position, detector)| {
+            usize::from(detector.condition) == condition && state.detectors[*position].is_active()
+        })
+        .max_by_key(|(_, detector)| detector.severity);
+    let standing = state.conditions[condition].alarm.is_some();
+    match (strongest, standing) {
+        (None, false) => Change::None,
+        (None, true) if state.conditions[condition].carried => Change::None,
+        (None, true) => {
+            let slot = &mut state.conditions[condition];
+            let Some(alarm) = slot.alarm.as_mut() else { return Change::None };
+            alarm.state = AlarmState::Cleared;
+            alarm.updated_at = at;
+            alarm.cleared_at = Some(at);
+            alarm.suppressed = None;
+            Change::Cleared
+        }
+        (Some((position, detector)), false) => {
+            let texts = explain(state, position);
+            raise(
+                &mut state.conditions[condition],
+                device_id,
+                &profile.conditions[condition].name,
+                detector.severity,
+                at,
+                texts,
+            );
+            Change::Raised
+        }
+        (Some((position, detector)), true) => {
+            state.conditions[condition].carried = false;
+            let known = state.conditions[condition].alarm.as_ref().map_or(Severity::Notice, |alarm| alarm.severity);
+            let texts = (detector.severity > known).then(|| explain(state, position));
+            let Some(alarm) = state.conditions[condition].alarm.as_mut() else { return Change::None };
+            if let Some((explanation, explanation_zh)) = texts {
+                (alarm.explanation, alarm.explanation_zh) = (explanation, explanation_zh);
+                (alarm.severity, alarm.state, alarm.updated_at) = (detector.severity, AlarmState::Active, at);
+                return Change::Worsened;
+            }
+            if alarm.state == AlarmState::Stale {
+                (alarm.state, alarm.updated_at) = (AlarmState::Active, at);
+                return Change::Revived;
+            }
+            Change::None
+        }
+    }
+}
+
+/// A new episode.
+pub(crate) fn raise(
+    slot: &mut ConditionState,
+    device_id: &str,
+    condition: &str,
+    severity: Severity,
+    at: Timestamp,
+    (explanation, explanation_zh): (String, String),
+) {
+    slot.episodes += 1;
+    slot.carried = false;
+    slot.alarm = Some(Box::new(Alarm {
+        id: hashed(&[device_id, condition, &slot.episodes.to_string(), &at.0.to_string()]),
+        device: device_id.to_owned(),
+        condition: condition.to_owned(),
+        severity,
+        state: AlarmState::Active,
+        opened_at: at,
+        updated_at: at,
+        cleared_at: None,
+        explanation,
+        explanation_zh,
+        suppressed: None,
+        case_id: None,
+        acknowledged: None,
+    }));
+}

@@ -1,0 +1,421 @@
+//! Cases: one open case for each device and condition, its states, its notices and its escalation.
+
+use std::collections::BTreeMap;
+
+use kerbside_model::id::hashed;
+use kerbside_model::site::LEDGER;
+use kerbside_model::{
+    Audit, Case, CaseEvent, CaseReport, CaseState, Effects, Notice, NoticeReason, OutboxRow, OutboxState, OutboxTask,
+    Severity, Site, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::timers::{TimerKey, Timers};
+
+/// Who acted, when nobody did.
+pub(crate) const KERBSIDE: &str = "kerbside";
+
+/// A case that may still change, with what steers it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CaseRecord {
+    pub(crate) case: Case,
+    /// The next step of the escalation, counted from 0; `None` when it has ended.
+    next_step: Option<u32>,
+    /// When the escalation began: the opening, or the return of the condition.
+    escalating_since: Timestamp,
+    /// When the ledger closes it by itself.
+    close_at: Option<Timestamp>,
+    /// Numbers the notices, so that each has its own id.
+    notices: u32,
+    #[serde(skip)]
+    timer: Option<Timestamp>,
+}
+
+/// All cases that may still change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cases {
+    records: BTreeMap<String, CaseRecord>,
+}
+
+/// What a case operation writes to.
+pub(crate) struct Context<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) effects: &'a mut Effects,
+    pub(crate) timers: &'a mut Timers,
+    pub(crate) at: Timestamp,
+}
+
+impl Context<'_> {
+    pub(crate) fn audit(&mut self, by: &str, action: &str, subject: &str, detail: &str) {
+        self.effects.audit.push(Audit {
+            at: self.at,
+            by: by.to_owned(),
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            detail: detail.to_owned(),
+        });
+    }
+}
+
+impl Cases {
+    pub(crate) fn get(&self, id: &str) -> Option<&Case> {
+        self.records.get(id).map(|record| &record.case)
+    }
+
+    /// How many cases are not final.
+    pub(crate) fn open_count(&self) -> usize {
+        self.records.values().filter(|record| !record.case.state.is_final()).count()
+    }
+
+    /// Opens a case for an episode.
+    pub(crate) fn open(&mut self, ctx: &mut Context<'_>, mut report: CaseReport, episode: &str) -> String {
+        let id = format!("KB-{}", hashed(&["case", &report.device, &report.condition, episode]));
+        report.case_id.clone_from(&id);
+        let platform = ctx.site.facts().cases.platform.clone();
+        let is_ledger = platform == LEDGER;
+        let case = Case {
+            id: id.clone(),
+            device: report.device.clone(),
+            condition: report.condition.clone(),
+            state: if is_ledger { CaseState::Reported } else { CaseState::Pending },
+            severity: report.severity,
+            opened_at: ctx.at,
+            updated_at: ctx.at,
+            platform: platform.clone(),
+            platform_id: is_ledger.then(|| id.clone()),
+            episodes: vec![episode.to_owned()],
+            standing: true,
+            signed: None,
+            report,
+        };
+        let mut record =
+            CaseRecord { case, next_step: Some(0), escalating_since: ctx.at, close_at: None, notices: 0, timer: None };
+        ctx.effects.counts.cases_opened += 1;
+        record.event(ctx, KERBSIDE, &record.case.report.explanation.clone());
+        if !is_ledger {
+            let row = OutboxRow {
+                id: open_row_id(&id, &platform),
+                target: platform,
+                case_id: id.clone(),
+                task: OutboxTask::OpenCase(record.case.report.clone()),
+                created_at: ctx.at,
+                state: OutboxState::Pending,
+            };
+            ctx.effects.outbox.push(row);
+        }
+        record.escalate(ctx);
+        record.schedule(ctx);
+        self.records.insert(id.clone(), record);
+        id
+    }
+
+    /// A new episode of a condition whose case is still open joins it. Gives false when there is no such open case.
+    pub(crate) fn join(&mut self, ctx: &mut Context<'_>, id: &str, episode: &str, explanation: &str) -> bool {
+        let Some(record) = self.records.get_mut(id).filter(|record| !record.case.state.is_final()) else {
+            return false;
+        };
+        record.case.episodes.push(episode.to_owned());
+        record.case.standing = true;
+        record.close_at = None;
+        ctx.effects.counts.cases_joined += 1;
+        let was_done = record.case.state == CaseState::Done;
+        if was_done {
+            record.case.state = CaseState::Returned;
+            record.case.signed = None;
+        }
+        record.event(ctx, KERBSIDE, &format!("the condition is back: {explanation}"));
+        if was_done {
+            record.next_step = Some(0);
+            record.escalating_since = ctx.at;
+            record.escalate(ctx);
+        }
+        record.schedule(ctx);
+        true
+    }
+
+    /// The condition of an open case got worse.
+    pub(crate) fn worsen(&mut self, ctx: &mut Context<'_>, id: &str, severity: Severity, texts: (&str, &str)) {
+        let Some(record) = self.records.get_mut(id).filter(|record| !record.case.state.is_final()) else { return };
+        if severity <= record.case.severity {
+            return;
+        }
+        record.case.severity = severity;
+        record.case.report.severity = severity;
+        texts.0.clone_into(&mut record.case.report.explanation);
+        texts.1.clone_into(&mut record.case.report.explanation_zh);
+        record.event(ctx, KERBSIDE, &format!("worse: {}", texts.0));
+        let channels = first_channels(ctx.site);
+        record.notify(ctx, &channels, NoticeReason::Worsened, 1, "");
+    }
+
+    /// The sensor says that the condition is over. The platform decides about the case; the ledger waits a while.
+    pub(crate) fn clear(&mut self, ctx: &mut Context<'_>, id: &str) {
+        let Some(record) = self.records.get_mut(id) else { return };
+        record.case.standing = false;
+        if record.case.state.is_final() {
+            self.forget(ctx, id);
+            return;
+        }
+        if record.case.platform == LEDGER {
+            record.case.state = CaseState::Done;
+            record.close_at = Some(ctx.at.plus(ctx.site.facts().cases.close_after));
+            record.next_step = None;
+        }
+        record.event(ctx, KERBSIDE, "the sensor says that it is over");
+        record.schedule(ctx);
+    }
+
+    /// Whether this standing condition already had its say: a person or the platform ended its case.
+    pub(crate) fn is_ended(&self, id: &str) -> bool {
+        self.records.get(id).is_some_and(|record| record.case.state.is_final())
+    }
+
+    /// A person signs (签收).
+    pub(crate) fn sign(&mut self, ctx: &mut Context<'_>, id: &str, by: &str) {
+        let Some(record) = self.records.get_mut(id).filter(|record| !record.case.state.is_final()) else {
+            ctx.audit(by, "sign_refused", id, "there is no open case of this id");
+            return;
+        };
+        if let Some((first, _)) = &record.case.signed {
+            let detail = format!("already signed by {first}");
+            ctx.audit(by, "sign_refused", id, &detail);
+            return;
+        }
+        record.case.signed = Some((by.to_owned(), ctx.at));
+        record.next_step = None;
+        if is_before(record.case.state, CaseState::Signed) && record.case.state != CaseState::Pending {
+            record.case.state = CaseState::Signed;
+        }
+        record.event(ctx, by, "signed");
+        ctx.audit(by, "case_signed", id, "");
+        record.schedule(ctx);
+    }
+
+    /// A person moves a case of the ledger. Cases of other platforms are moved there.
+    pub(crate) fn move_to(&mut self, ctx: &mut Context<'_>, id: &str, to: CaseState, by: &str, note: &str) {
+        let refusal = match self.records.get(id) {
+            None => Some("there is no open case of this id".to_owned()),
+            Some(record) if record.case.platform != LEDGER => Some(format!("{} leads this case", record.case.platform)),
+            Some(record) if record.case.state.is_final() => Some("the case is over".to_owned()),
+            Some(_) => None,
+        };
+        if let Some(reason) = refusal {
+            ctx.audit(by, "move_refused", id, &reason);
+            return;
+        }
+        let detail = format!("to {}: {note}", to.name());
+        ctx.audit(by, "case_moved", id, &detail);
+        self.enter(ctx, id, to, by, note);
+    }
+
+    /// A platform tells a state. It never takes back what happened here since.
+    pub(crate) fn platform_says(&mut self, ctx: &mut Context<'_>, id: &str, platform: &str, to: CaseState, note: &str) {
+        let Some(record) = self.records.get(id).filter(|record| record.case.platform == platform) else {
+            ctx.audit(platform, "status_ignored", id, "there is no open case of this id");
+            return;
+        };
+        let from = record.case.state;
+        let is_news = is_side(to) || is_side(from) || is_before(from, to);
+        if from.is_final() || from == to || !is_news {
+            return;
+        }
+        self.enter(ctx, id, to, platform, note);
+    }
+
+    fn enter(&mut self, ctx: &mut Context<'_>, id: &str, to: CaseState, by: &str, note: &str) {
+        let Some(record) = self.records.get_mut(id) else { return };
+        record.case.state = to;
+        record.close_at = None;
+        if to.is_final() || !is_before(to, CaseState::Signed) && !is_side(to) {
+            record.next_step = None;
+        }
+        if to == CaseState::Signed && record.case.signed.is_none() {
+            record.case.signed = Some((by.to_owned(), ctx.at));
+        }
+        record.event(ctx, by, note);
+        record.schedule(ctx);
+        if to.is_final() && !record.case.standing {
+            self.forget(ctx, id);
+        }
+    }
+
+    /// The platform has the case.
+    pub(crate) fn delivered(&mut self, ctx: &mut Context<'_>, row_id: &str, id: &str, platform_id: Option<&str>) {
+        let Some(record) = self.records.get_mut(id) else { return };
+        if row_id != open_row_id(id, &record.case.platform) {
+            return;
+        }
+        record.case.platform_id = platform_id.map(str::to_owned);
+        if record.case.state == CaseState::Pending {
+            record.case.state = if record.case.signed.is_some() { CaseState::Signed } else { CaseState::Reported };
+        }
+        let note = platform_id
+            .map_or_else(|| "reported, no number given".to_owned(), |number| format!("reported as {number}"));
+        let by = record.case.platform.clone();
+        record.event(ctx, &by, &note);
+    }
+
+    /// The target refuses a row for good. When it is the case itself, a person must act.
+    pub(crate) fn refused(&mut self, ctx: &mut Context<'_>, row_id: &str, id: &str, target: &str, reason: &str) {
+        ctx.audit(target, "delivery_refused", id, reason);
+        let Some(record) = self.records.get_mut(id) else { return };
+        if row_id != open_row_id(id, &record.case.platform) {
+            return;
+        }
+        record.event(ctx, target, &format!("refused: {reason}"));
+        let channels = first_channels(ctx.site);
+        record.notify(ctx, &channels, NoticeReason::Refused, 1, reason);
+    }
+
+    /// A timer of a case is due: the next step of the escalation, or the end of the waiting time.
+    pub(crate) fn timer(&mut self, ctx: &mut Context<'_>, id: &str) {
+        let Some(record) = self.records.get_mut(id) else { return };
+        record.timer = None;
+        if record.close_at.is_some_and(|close_at| close_at <= ctx.at) {
+            self.enter(
+                ctx,
+                id,
+                CaseState::Closed,
+                KERBSIDE,
+                "closed: the sensor has said for long enough that it is over",
+            );
+            return;
+        }
+        record.escalate(ctx);
+        record.schedule(ctx);
+    }
+
+    /// Sets every timer anew, after a start or a change of the duty steps.
+    pub(crate) fn schedule_all(&mut self, ctx: &mut Context<'_>) {
+        for record in self.records.values_mut() {
+            record.timer = None;
+            record.schedule(ctx);
+        }
+    }
+
+    /// Takes over a case from the tables, after an upgrade that cannot read the snapshot. Its escalation goes on with
+    /// the first step: better called twice than not at all.
+    pub(crate) fn adopt(&mut self, case: Case, now: Timestamp) {
+        let escalates = case.signed.is_none() && case.standing && !case.state.is_final();
+        let record = CaseRecord {
+            next_step: escalates.then_some(0),
+            escalating_since: now,
+            close_at: None,
+            notices: u32::try_from(now.0 / 1000).unwrap_or(u32::MAX / 2),
+            timer: None,
+            case,
+        };
+        self.records.insert(record.case.id.clone(), record);
+    }
+
+    fn forget(&mut self, ctx: &mut Context<'_>, id: &str) {
+        if let Some(record) = self.records.remove(id)
+            && let Some(at) = record.timer
+        {
+            ctx.timers.remove(at, TimerKey::Case(id.to_owned()));
+        }
+    }
+}
+
+impl CaseRecord {
+    /// Writes a line of history and the case itself.
+    fn event(&mut self, ctx: &mut Context<'_>, by: &str, note: &str) {
+        self.case.updated_at = ctx.at;
+        ctx.effects.case_events.push(CaseEvent {
+            case_id: self.case.id.clone(),
+            at: ctx.at,
+            state: self.case.state,
+            by: by.to_owned(),
+            note: note.to_owned(),
+        });
+        ctx.effects.cases.push(self.case.clone());
+    }
+
+    /// Takes every step that is due.
+    fn escalate(&mut self, ctx: &mut Context<'_>) {
+        let site = ctx.site;
+        while let Some(step) = self.next_step {
+            let Some(duty) = site.facts().duty.get(step as usize) else {
+                self.next_step = None;
+                return;
+            };
+            if self.escalating_since.plus(duty.after) > ctx.at {
+                return;
+            }
+            let reason = match step {
+                0 if self.case.episodes.len() > 1 => NoticeReason::Returned,
+                0 => NoticeReason::Opened,
+                _ => NoticeReason::Escalated,
+            };
+            self.next_step = Some(step + 1);
+            self.notify(ctx, &duty.channels, reason, step + 1, "");
+            if step > 0 {
+                self.event(
+                    ctx,
+                    KERBSIDE,
+                    &format!("nobody signed: step {} called {}", step + 1, duty.channels.join(", ")),
+                );
+            }
+        }
+    }
+
+    fn notify(&mut self, ctx: &mut Context<'_>, channels: &[String], reason: NoticeReason, step: u32, detail: &str) {
+        for channel in channels {
+            self.notices = self.notices.wrapping_add(1);
+            let notice = Notice {
+                report: self.case.report.clone(),
+                reason,
+                step,
+                sign: self.case.signed.is_none(),
+                detail: detail.to_owned(),
+            };
+            ctx.effects.counts.notices += 1;
+            ctx.effects.outbox.push(OutboxRow {
+                id: hashed(&["notice", &self.case.id, channel, &self.notices.to_string()]),
+                target: channel.clone(),
+                case_id: self.case.id.clone(),
+                task: OutboxTask::Notify(notice),
+                created_at: ctx.at,
+                state: OutboxState::Pending,
+            });
+        }
+    }
+
+    /// Sets the timer for what comes next.
+    fn schedule(&mut self, ctx: &mut Context<'_>) {
+        let key = || TimerKey::Case(self.case.id.clone());
+        let step = self.next_step.and_then(|step| ctx.site.facts().duty.get(step as usize));
+        let due = match (step.map(|step| self.escalating_since.plus(step.after)), self.close_at) {
+            (Some(step_at), Some(close_at)) => Some(step_at.min(close_at)),
+            (step_at, close_at) => step_at.or(close_at),
+        };
+        if due == self.timer {
+            return;
+        }
+        if let Some(at) = self.timer {
+            ctx.timers.remove(at, key());
+        }
+        if let Some(at) = due {
+            ctx.timers.set(at, key());
+        }
+        self.timer = due;
+    }
+}
+
+/// The id of the outbox row that opens a case.
+fn open_row_id(case_id: &str, platform: &str) -> String {
+    hashed(&["open", case_id, platform])
+}
+
+fn first_channels(site: &Site) -> Vec<String> {
+    site.facts().duty.first().map(|step| step.channels.clone()).unwrap_or_default()
+}
+
+/// Whether one state comes before another on the straight way. Side states come before and after everything.
+fn is_before(state: CaseState, other: CaseState) -> bool {
+    !is_side(state) && !is_side(other) && state < other
+}
+
+fn is_side(state: CaseState) -> bool {
+    state > CaseState::Closed
+}

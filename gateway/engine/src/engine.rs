@@ -1,0 +1,749 @@
+//! The state machine: batches of inputs in, effects out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kerbside_model::inventory::Device;
+use kerbside_model::profile::Rule;
+use kerbside_model::site::GATEWAY_DEVICE;
+use kerbside_model::{
+    Alarm, AlarmState, CaseReport, Counts, Delivery, DeliveryOutcome, DeviceIndex, Effects, Frame, GatewayCondition,
+    Input, MaskKind, Observations, OperatorAction, OutboxChange, OutboxState, Payload, ServiceState, Site,
+    SourceStatus, Suppression, Timestamp, Undecoded, UndecodedReason, vocabulary,
+};
+
+use crate::alarms::{Change, ConditionState, raise, settle};
+use crate::cases::{Cases, Context, KERBSIDE};
+use crate::decode::{DecodeError, Decoders, Scratch, observation_time, resolve};
+use crate::detect::Verdict;
+use crate::device::{DeviceState, Mask, stale_after};
+use crate::explain::explain;
+use crate::timers::{TimerKey, Timers};
+
+/// Frames that gave no readings are kept up to this number a step; all are counted, and all are in the raw batch.
+const UNDECODED_KEPT_MAX: usize = 512;
+
+/// The middle of the gateway.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) site: Arc<Site>,
+    pub(crate) devices: Vec<DeviceState>,
+    pub(crate) cases: Cases,
+    pub(crate) gateway: BTreeMap<String, ConditionState>,
+    pub(crate) sources_down: BTreeSet<Arc<str>>,
+    decoders: Decoders,
+    timers: Timers,
+    scratch: Scratch,
+}
+
+impl Engine {
+    /// An engine that has seen nothing. The first input should be the site itself, which says when listening began.
+    pub fn new(site: Arc<Site>) -> Engine {
+        let devices = site.devices().iter().map(|device| DeviceState::new(site.profile_of(device))).collect();
+        Engine::assemble(site, devices, Cases::default(), BTreeMap::new(), BTreeSet::new())
+    }
+
+    pub(crate) fn assemble(
+        site: Arc<Site>,
+        devices: Vec<DeviceState>,
+        cases: Cases,
+        gateway: BTreeMap<String, ConditionState>,
+        sources_down: BTreeSet<Arc<str>>,
+    ) -> Engine {
+        let mut engine = Engine {
+            decoders: Decoders::new(&site),
+            site,
+            devices,
+            cases,
+            gateway,
+            sources_down,
+            timers: Timers::default(),
+            scratch: Scratch::default(),
+        };
+        engine.set_timers(Timestamp::default());
+        engine
+    }
+
+    /// The site that it works with.
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// When it must be stepped again even if nothing comes in.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// How many cases are not final.
+    pub fn open_cases(&self) -> usize {
+        self.cases.open_count()
+    }
+
+    /// Takes a batch. A site comes in a batch of its own, since observations point into one site. Timers that were due before an input came are served before it, so that the way inputs are cut
+    /// into batches changes nothing.
+    pub fn step(&mut self, now: Timestamp, inputs: &[Input]) -> Effects {
+        let mut work = Work { effects: Effects::default(), observations: Observations::default() };
+        for input in inputs {
+            match input {
+                Input::Frame(frame) => {
+                    let at = frame.received_at.min(now);
+                    self.serve_timers(Timestamp(at.0 - 1), &mut work.effects);
+                    self.take_frame(frame, at, &mut work);
+                }
+                Input::Site(site) => self.take_site(site, now, &mut work.effects),
+                Input::Operator(action) => self.take_action(action, now, &mut work.effects),
+                Input::Delivery(delivery) => self.take_delivery(delivery, now, &mut work.effects),
+                Input::Platform(status) => {
+                    let (mut ctx, cases) = self.case_context(now, &mut work.effects);
+                    cases.platform_says(&mut ctx, &status.case_id, &status.platform, status.state, &status.note);
+                    self.mark_ended(&status.case_id, now, &mut work.effects);
+                }
+                Input::Source(status) => self.take_source(status, now),
+                Input::Gateway(condition) => self.take_gateway(condition, now, &mut work.effects),
+            }
+        }
+        self.serve_timers(now, &mut work.effects);
+        work.effects.observations = Arc::new(work.observations);
+        work.effects
+    }
+
+    fn case_context<'a>(&'a mut self, at: Timestamp, effects: &'a mut Effects) -> (Context<'a>, &'a mut Cases) {
+        (Context { site: &self.site, effects, timers: &mut self.timers, at }, &mut self.cases)
+    }
+
+    // === frames
+
+    fn take_frame(&mut self, frame: &Frame, at: Timestamp, work: &mut Work) {
+        let site = Arc::clone(&self.site);
+        let counts = &mut work.effects.counts;
+        counts.frames_retained += u64::from(frame.retained);
+        let index = match resolve(&site, frame) {
+            Ok(index) => index,
+            Err(error) => return keep_undecoded(&mut work.effects, frame, None, error),
+        };
+        let device = site.device(index);
+        let decoder = self.decoders.of(device);
+        let decoded = match decoder.decode(device, &frame.payload, frame.received_at, &mut self.scratch) {
+            Ok(decoded) => decoded,
+            Err(error) => return keep_undecoded(&mut work.effects, frame, Some(device), error),
+        };
+        counts.frames_decoded += 1;
+        let Some(observed_at) = observation_time(frame, &decoded) else { return };
+        let state = &mut self.devices[index.0 as usize];
+        // Without a time of its own a frame that comes twice cannot be told from two alike.
+        let hash =
+            if decoded.device_time.is_some() { payload_hash(&frame.payload) } else { frame.received_at.0 as u64 };
+        let late = frame.retained || state.is_late(observed_at, frame.received_at, hash);
+        counts.observations_late += u64::from(late);
+        counts.readings_not_good += self.scratch.readings().filter(|reading| !reading.quality.is_good()).count() as u64;
+        if decoded.heard && !frame.retained {
+            state.heard_at = Some(at);
+            if state.heard_on.as_ref() != Some(&frame.source) {
+                state.heard_on = Some(Arc::clone(&frame.source));
+            }
+        }
+        if !late {
+            state.observed_at = observed_at;
+            for reading in self.scratch.readings() {
+                state.keep(reading, observed_at, frame.received_at);
+            }
+            self.detect(&site, index, device, decoded.heard, at, &mut work.effects);
+        }
+        work.observations.push(index, observed_at, frame.received_at, late, self.scratch.drain());
+    }
+
+    /// Runs the detectors whose points came in this frame and settles their conditions.
+    fn detect(
+        &mut self,
+        site: &Site,
+        index: DeviceIndex,
+        device: &Device,
+        heard: bool,
+        at: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let profile = site.profile_of(device);
+        let state = &mut self.devices[index.0 as usize];
+        let mut touched_conditions = 0_u64;
+        let mut sooner = state.timer.is_none();
+        for (position, detector) in profile.detectors.iter().enumerate() {
+            let condition_bit = 1_u64 << (detector.condition & 63);
+            let verdict = match detector.point {
+                None if heard => {
+                    state.detectors[position].advance(detector, Verdict::Fine, at);
+                    Verdict::Fine
+                }
+                None => continue,
+                Some(point) => {
+                    let scratch = &self.scratch;
+                    if !scratch.came(point) && !detector.when.iter().any(|guard| scratch.came(guard.point)) {
+                        continue;
+                    }
+                    state.evaluate(position, detector, at)
+                }
+            };
+            if verdict == Verdict::Unknown {
+                continue;
+            }
+            let slot = &mut state.conditions[usize::from(detector.condition)];
+            slot.carried &= verdict != Verdict::Fine;
+            if verdict == Verdict::Wrong || slot.alarm.is_some() {
+                touched_conditions |= condition_bit;
+                sooner = true;
+            }
+        }
+        if touched_conditions != 0 {
+            for condition in 0..profile.conditions.len() {
+                if touched_conditions & (1_u64 << (condition & 63)) != 0 {
+                    self.settle_condition(index, condition, at, effects);
+                }
+            }
+        }
+        if sooner {
+            self.schedule_device(index);
+        }
+    }
+
+    // === alarms and cases
+
+    fn settle_condition(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
+        let site = Arc::clone(&self.site);
+        let device = site.device(index);
+        let profile = site.profile_of(device);
+        let interval = interval_of(&site, device);
+        let state = &mut self.devices[index.0 as usize];
+        let texts = |state: &DeviceState, position: usize| explain(profile, state, position, at, interval);
+        match settle(state, &device.id, profile, condition, at, &texts) {
+            Change::None => {}
+            Change::Raised => {
+                self.bring_to_case(index, condition, at, effects);
+                if let Some(alarm) = &self.devices[index.0 as usize].conditions[condition].alarm {
+                    effects.counts.alarms_raised[alarm.severity as usize] += 1;
+                    effects.alarms.push((**alarm).clone());
+                }
+            }
+            Change::Worsened => self.worsen(index, condition, at, effects),
+            Change::Revived => {
+                if let Some(alarm) = &self.devices[index.0 as usize].conditions[condition].alarm {
+                    effects.alarms.push((**alarm).clone());
+                }
+            }
+            Change::Cleared => self.clear(index, condition, at, effects),
+        }
+    }
+
+    fn worsen(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
+        let slot = &self.devices[index.0 as usize].conditions[condition];
+        let Some(alarm) = slot.alarm.clone() else { return };
+        match &alarm.case_id {
+            Some(case_id) => {
+                let (mut ctx, cases) = self.case_context(at, effects);
+                cases.worsen(&mut ctx, case_id, alarm.severity, (&alarm.explanation, &alarm.explanation_zh));
+            }
+            None => self.bring_to_case(index, condition, at, effects),
+        }
+        if let Some(alarm) = &self.devices[index.0 as usize].conditions[condition].alarm {
+            effects.alarms.push((**alarm).clone());
+        }
+    }
+
+    fn clear(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
+        let slot = &mut self.devices[index.0 as usize].conditions[condition];
+        let Some(alarm) = slot.alarm.take() else { return };
+        slot.carried = false;
+        let case_id = slot.case_id.clone();
+        effects.counts.alarms_cleared += 1;
+        if let Some(case_id) = case_id.filter(|_| alarm.case_id.is_some()) {
+            let (mut ctx, cases) = self.case_context(at, effects);
+            cases.clear(&mut ctx, &case_id);
+            if self.cases.get(&case_id).is_none() {
+                self.devices[index.0 as usize].conditions[condition].case_id = None;
+            }
+        }
+        effects.alarms.push(*alarm);
+    }
+
+    /// Opens a case for a standing alarm, lets it join an open one, or notes why not.
+    fn bring_to_case(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
+        let site = Arc::clone(&self.site);
+        let device = site.device(index);
+        let suppression = self.suppression(&site, index, condition, at);
+        let state = &mut self.devices[index.0 as usize];
+        let slot = &mut state.conditions[condition];
+        let Some(alarm) = slot.alarm.as_mut() else { return };
+        if let Some(reason) = suppression {
+            if alarm.suppressed != Some(reason) {
+                effects.counts.suppressed[reason as usize] += 1;
+            }
+            alarm.suppressed = Some(reason);
+            return;
+        }
+        alarm.suppressed = None;
+        let (episode, explanation) = (alarm.id.clone(), alarm.explanation.clone());
+        let report = report(&site, device, condition, alarm);
+        let known = slot.case_id.clone();
+        let (mut ctx, cases) = self.case_context(at, effects);
+        let joined = known.filter(|case_id| cases.join(&mut ctx, case_id, &episode, &explanation));
+        let case_id = joined.unwrap_or_else(|| cases.open(&mut ctx, report, &episode));
+        let slot = &mut self.devices[index.0 as usize].conditions[condition];
+        if let Some(alarm) = slot.alarm.as_mut() {
+            alarm.case_id = Some(case_id.clone());
+        }
+        slot.case_id = Some(case_id);
+    }
+
+    fn suppression(&self, site: &Site, index: DeviceIndex, condition: usize, at: Timestamp) -> Option<Suppression> {
+        let device = site.device(index);
+        let rule = &site.profile_of(device).conditions[condition];
+        let state = &self.devices[index.0 as usize];
+        let alarm = state.conditions[condition].alarm.as_ref()?;
+        if !rule.opens_case || alarm.severity < site.facts().cases.severity_min {
+            return Some(Suppression::NoCase);
+        }
+        if alarm.case_id.as_deref().is_some_and(|case_id| self.cases.is_ended(case_id)) {
+            return Some(Suppression::Void);
+        }
+        match device.service {
+            ServiceState::Commissioning => return Some(Suppression::NotCommissioned),
+            ServiceState::Maintenance => return Some(Suppression::Maintenance),
+            ServiceState::InService => {}
+        }
+        if state.mask_at(at, MaskKind::Maintenance).is_some() {
+            return Some(Suppression::Maintenance);
+        }
+        let is_permitted = state.mask_at(at, MaskKind::Permit).is_some();
+        (is_permitted && vocabulary::is_explained_by_permit(&rule.name)).then_some(Suppression::Permit)
+    }
+
+    /// Standing alarms without a case are looked at again: a mask ended, or the device came into service.
+    fn reconsider(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
+        for condition in 0..self.devices[index.0 as usize].conditions.len() {
+            let waits = |alarm: &Alarm| {
+                alarm.case_id.is_none() && alarm.suppressed.is_some_and(|reason| reason != Suppression::Void)
+            };
+            let slot = &self.devices[index.0 as usize].conditions[condition];
+            if !slot.alarm.as_deref().is_some_and(waits) {
+                continue;
+            }
+            let before = slot.alarm.as_ref().and_then(|alarm| alarm.suppressed);
+            self.bring_to_case(index, condition, at, effects);
+            if let Some(alarm) = &mut self.devices[index.0 as usize].conditions[condition].alarm
+                && alarm.suppressed != before
+            {
+                alarm.updated_at = at;
+                effects.alarms.push((**alarm).clone());
+            }
+        }
+    }
+
+    /// Shows on the alarm that its case was ended by a person or the platform while the condition stands.
+    fn mark_ended(&mut self, case_id: &str, at: Timestamp, effects: &mut Effects) {
+        let Some(case) = self.cases.get(case_id).filter(|case| case.state.is_final()) else { return };
+        let Some(index) = self.site.find(&case.device) else { return };
+        for slot in &mut self.devices[index.0 as usize].conditions {
+            if slot.case_id.as_deref() != Some(case_id) {
+                continue;
+            }
+            if let Some(alarm) = slot.alarm.as_mut().filter(|alarm| alarm.suppressed.is_none()) {
+                alarm.suppressed = Some(Suppression::Void);
+                alarm.updated_at = at;
+                effects.counts.suppressed[Suppression::Void as usize] += 1;
+                effects.alarms.push((**alarm).clone());
+            }
+        }
+    }
+
+    // === people, platforms, the gateway itself
+
+    fn take_action(&mut self, action: &OperatorAction, at: Timestamp, effects: &mut Effects) {
+        match action {
+            OperatorAction::Sign { case_id, by } => {
+                let (mut ctx, cases) = self.case_context(at, effects);
+                cases.sign(&mut ctx, case_id, by);
+            }
+            OperatorAction::MoveCase { case_id, to, by, note } => {
+                let (mut ctx, cases) = self.case_context(at, effects);
+                cases.move_to(&mut ctx, case_id, *to, by, note);
+                self.mark_ended(case_id, at, effects);
+            }
+            OperatorAction::Acknowledge { alarm_id, by } => self.acknowledge(alarm_id, by, at, effects),
+            OperatorAction::Mask { device, kind, from, until, by, reason } => {
+                let (mut ctx, _) = self.case_context(at, effects);
+                let Some(index) = ctx.site.find(device) else {
+                    ctx.audit(by, "mask_refused", device, "there is no such device");
+                    return;
+                };
+                ctx.audit(by, "device_masked", device, &format!("{kind:?} from {from} until {until}: {reason}"));
+                let mask = Mask { kind: *kind, from: *from, until: *until, by: by.clone(), reason: reason.clone() };
+                self.devices[index.0 as usize].masks.push(mask);
+                self.schedule_device(index);
+            }
+            OperatorAction::Unmask { device, by } => {
+                let (mut ctx, _) = self.case_context(at, effects);
+                let Some(index) = ctx.site.find(device) else {
+                    ctx.audit(by, "unmask_refused", device, "there is no such device");
+                    return;
+                };
+                ctx.audit(by, "device_unmasked", device, "");
+                self.devices[index.0 as usize].masks.clear();
+                self.reconsider(index, at, effects);
+                self.schedule_device(index);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, alarm_id: &str, by: &str, at: Timestamp, effects: &mut Effects) {
+        let of_devices = self.devices.iter_mut().flat_map(|state| state.conditions.iter_mut());
+        let slots = of_devices.chain(self.gateway.values_mut());
+        let found = slots.filter_map(|slot| slot.alarm.as_mut()).find(|alarm| alarm.id == alarm_id);
+        let (action, detail) = match found {
+            Some(alarm) => {
+                alarm.acknowledged = Some((by.to_owned(), at));
+                alarm.updated_at = at;
+                effects.alarms.push((**alarm).clone());
+                ("alarm_acknowledged", "")
+            }
+            None => ("acknowledge_refused", "no standing alarm has this id"),
+        };
+        let (mut ctx, _) = self.case_context(at, effects);
+        ctx.audit(by, action, alarm_id, detail);
+    }
+
+    fn take_delivery(&mut self, delivery: &Delivery, at: Timestamp, effects: &mut Effects) {
+        let (state, note) = match &delivery.outcome {
+            DeliveryOutcome::Attempting => (OutboxState::Attempted, String::new()),
+            DeliveryOutcome::Delivered { platform_id } => {
+                (OutboxState::Delivered, platform_id.clone().unwrap_or_default())
+            }
+            DeliveryOutcome::Refused { reason } => (OutboxState::Dead, reason.clone()),
+        };
+        effects.outbox_changes.push(OutboxChange { row_id: delivery.row_id.clone(), state, note });
+        let (mut ctx, cases) = self.case_context(at, effects);
+        match &delivery.outcome {
+            DeliveryOutcome::Attempting => {}
+            DeliveryOutcome::Delivered { platform_id } => {
+                cases.delivered(&mut ctx, &delivery.row_id, &delivery.case_id, platform_id.as_deref());
+            }
+            DeliveryOutcome::Refused { reason } => {
+                cases.refused(&mut ctx, &delivery.row_id, &delivery.case_id, &delivery.target, reason);
+            }
+        }
+    }
+
+    /// While a source is down nobody can say that its devices are silent.
+    fn take_source(&mut self, status: &SourceStatus, at: Timestamp) {
+        let is_change = if status.connected {
+            self.sources_down.remove(&status.source)
+        } else {
+            self.sources_down.insert(Arc::clone(&status.source))
+        };
+        if !is_change {
+            return;
+        }
+        for position in 0..self.devices.len() {
+            let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
+            if self.source_of(index).is_none_or(|source| source == status.source) {
+                self.devices[position].listening_since = at;
+                self.schedule_device(index);
+            }
+        }
+    }
+
+    /// The source that a device is heard on: the last one that it was, else the inventory's.
+    fn source_of(&self, index: DeviceIndex) -> Option<Arc<str>> {
+        let heard_on = self.devices[index.0 as usize].heard_on.clone();
+        heard_on.or_else(|| self.site.device(index).source.as_deref().map(Arc::from))
+    }
+
+    fn is_deaf_to(&self, index: DeviceIndex) -> bool {
+        if self.sources_down.is_empty() {
+            return false;
+        }
+        self.source_of(index).is_none_or(|source| self.sources_down.contains(&source))
+    }
+
+    fn take_gateway(&mut self, condition: &GatewayCondition, at: Timestamp, effects: &mut Effects) {
+        let slot = self.gateway.entry(condition.condition.clone()).or_default();
+        match (&mut slot.alarm, condition.active) {
+            (None, true) => {
+                let texts = (condition.detail.clone(), condition.detail_zh.clone());
+                raise(slot, GATEWAY_DEVICE, &condition.condition, condition.severity, at, texts);
+                effects.counts.alarms_raised[condition.severity as usize] += 1;
+                if let Some(alarm) = slot.alarm.as_mut() {
+                    alarm.suppressed = Some(Suppression::NoCase);
+                    effects.alarms.push((**alarm).clone());
+                }
+            }
+            (Some(alarm), false) => {
+                (alarm.state, alarm.updated_at, alarm.cleared_at) = (AlarmState::Cleared, at, Some(at));
+                effects.counts.alarms_cleared += 1;
+                effects.alarms.push((**alarm).clone());
+                slot.alarm = None;
+            }
+            _ => {}
+        }
+    }
+
+    // === configuration
+
+    /// A new site: devices keep their memory by id, and by profile as long as the profile is the same.
+    fn take_site(&mut self, site: &Arc<Site>, at: Timestamp, effects: &mut Effects) {
+        let old_site = std::mem::replace(&mut self.site, Arc::clone(site));
+        let old_states = std::mem::take(&mut self.devices);
+        let mut memory: BTreeMap<&str, DeviceState> = BTreeMap::new();
+        for (device, state) in old_site.devices().iter().zip(old_states) {
+            memory.insert(&device.id, state);
+        }
+        for device in site.devices() {
+            let profile = site.profile_of(device);
+            let old_profile = old_site.find(&device.id).map(|index| old_site.profile_of(old_site.device(index)));
+            let state = match (memory.remove(device.id.as_str()), old_profile) {
+                (Some(state), Some(old)) if old == profile => state,
+                (Some(state), Some(old)) => carry_over(state, old, profile),
+                _ => DeviceState::new(profile),
+            };
+            self.devices.push(state);
+        }
+        for (id, state) in memory {
+            for alarm in state.conditions.into_iter().filter_map(|slot| slot.alarm) {
+                effects.alarms.push(removed(*alarm, at));
+                effects.counts.alarms_cleared += 1;
+            }
+            let (mut ctx, _) = self.case_context(at, effects);
+            ctx.audit(KERBSIDE, "device_removed", id, "it is no longer in the inventory");
+        }
+        self.decoders = Decoders::new(site);
+        self.sources_down.clear();
+        for state in &mut self.devices {
+            state.listening_since = at;
+        }
+        self.set_timers(at);
+        let (mut ctx, _) = self.case_context(at, effects);
+        ctx.audit(KERBSIDE, "site_loaded", site.hash(), &format!("{} devices", site.devices().len()));
+        for position in 0..self.devices.len() {
+            let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
+            self.reconsider(index, at, effects);
+        }
+    }
+
+    // === timers
+
+    fn set_timers(&mut self, at: Timestamp) {
+        self.timers.clear();
+        for position in 0..self.devices.len() {
+            self.devices[position].timer = None;
+            let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
+            self.schedule_device(index);
+        }
+        let mut effects = Effects::default();
+        let (mut ctx, cases) = self.case_context(at, &mut effects);
+        cases.schedule_all(&mut ctx);
+    }
+
+    /// Sets the device's timer to when something of it is due next. A timer may fire early, never late.
+    fn schedule_device(&mut self, index: DeviceIndex) {
+        let due = self.due(index);
+        let state = &mut self.devices[index.0 as usize];
+        if state.timer == due {
+            return;
+        }
+        if let Some(at) = state.timer {
+            self.timers.remove(at, TimerKey::Device(index));
+        }
+        if let Some(at) = due {
+            self.timers.set(at, TimerKey::Device(index));
+        }
+        state.timer = due;
+    }
+
+    fn due(&self, index: DeviceIndex) -> Option<Timestamp> {
+        let device = self.site.device(index);
+        let profile = self.site.profile_of(device);
+        let interval = interval_of(&self.site, device);
+        let state = &self.devices[index.0 as usize];
+        let is_deaf = self.is_deaf_to(index);
+        let mut due: Option<Timestamp> = None;
+        let mut sooner = |at: Option<Timestamp>| due = [due, at].into_iter().flatten().min();
+        for (position, detector) in profile.detectors.iter().enumerate() {
+            let slot = &state.detectors[position];
+            sooner(slot.ripe_at(detector));
+            if !slot.is_active() && !is_deaf && state.listening_since != Timestamp::default() {
+                sooner(state.silent_at(&detector.rule, interval));
+            }
+        }
+        for (condition, slot) in state.conditions.iter().enumerate() {
+            if slot.alarm.as_ref().is_some_and(|alarm| alarm.state == AlarmState::Active) {
+                sooner(self.stale_at(index, condition, interval));
+            }
+        }
+        state.masks.iter().for_each(|mask| sooner(Some(mask.until)));
+        due
+    }
+
+    /// When nobody knows any more whether a condition stands. Silence itself never goes stale.
+    fn stale_at(&self, index: DeviceIndex, condition: usize, interval: Option<Duration>) -> Option<Timestamp> {
+        let profile = self.site.profile_of(self.site.device(index));
+        let state = &self.devices[index.0 as usize];
+        let mut freshest: Option<Timestamp> = None;
+        for detector in &profile.detectors {
+            if usize::from(detector.condition) != condition {
+                continue;
+            }
+            let point = detector.point?;
+            let good_at = state.last[usize::from(point)].as_ref().map_or(Timestamp::default(), |last| last.good_at);
+            freshest = freshest.max(Some(good_at));
+        }
+        Some(freshest?.max(state.listening_since).plus(stale_after(interval)))
+    }
+
+    fn serve_timers(&mut self, until: Timestamp, effects: &mut Effects) {
+        while let Some((at, key)) = self.timers.pop(until) {
+            match key {
+                TimerKey::Case(id) => {
+                    let (mut ctx, cases) = self.case_context(at, effects);
+                    cases.timer(&mut ctx, &id);
+                    self.mark_ended(&id, at, effects);
+                }
+                TimerKey::Device(index) => self.serve_device(index, at, effects),
+            }
+        }
+    }
+
+    fn serve_device(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
+        let site = Arc::clone(&self.site);
+        let device = site.device(index);
+        let profile = site.profile_of(device);
+        let interval = interval_of(&site, device);
+        let is_deaf = self.is_deaf_to(index);
+        self.devices[index.0 as usize].timer = None;
+        for (position, detector) in profile.detectors.iter().enumerate() {
+            let state = &mut self.devices[index.0 as usize];
+            let was_active = state.detectors[position].is_active();
+            if matches!(detector.rule, Rule::Silence { .. }) {
+                let is_silent = state.silent_at(&detector.rule, interval).is_some_and(|due| due <= at);
+                if is_silent && !is_deaf && !was_active {
+                    state.detectors[position].advance(detector, Verdict::Wrong, at);
+                }
+            } else {
+                state.detectors[position].ripen(detector, at);
+            }
+            if state.detectors[position].is_active() != was_active {
+                self.settle_condition(index, usize::from(detector.condition), at, effects);
+            }
+        }
+        for condition in 0..profile.conditions.len() {
+            let is_stale = self.stale_at(index, condition, interval).is_some_and(|due| due <= at);
+            let slot = &mut self.devices[index.0 as usize].conditions[condition];
+            if let Some(alarm) = slot.alarm.as_mut().filter(|alarm| is_stale && alarm.state == AlarmState::Active) {
+                (alarm.state, alarm.updated_at) = (AlarmState::Stale, at);
+                effects.alarms.push((**alarm).clone());
+            }
+        }
+        self.lift_masks(index, at, effects);
+        self.schedule_device(index);
+    }
+
+    /// A mask ends by itself; what it hid and still stands is brought to a case now.
+    fn lift_masks(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
+        let state = &mut self.devices[index.0 as usize];
+        let before = state.masks.len();
+        state.masks.retain(|mask| mask.until > at);
+        if state.masks.len() == before {
+            return;
+        }
+        let device_id = self.site.device(index).id.clone();
+        let (mut ctx, _) = self.case_context(at, effects);
+        ctx.audit(KERBSIDE, "mask_ended", &device_id, "");
+        self.reconsider(index, at, effects);
+    }
+}
+
+struct Work {
+    effects: Effects,
+    observations: Observations,
+}
+
+/// How often a device reports: the inventory's word, else its profile's.
+pub(crate) fn interval_of(site: &Site, device: &Device) -> Option<Duration> {
+    device.interval.or(site.profile_of(device).interval)
+}
+
+fn payload_hash(payload: &Payload) -> u64 {
+    let mut hasher = rustc_hash::FxHasher::default();
+    match payload {
+        Payload::Bytes(bytes) => hasher.write(bytes),
+        Payload::Registers(read) => read.blocks.iter().for_each(|block| block.words.hash(&mut hasher)),
+    }
+    hasher.finish()
+}
+
+fn keep_undecoded(effects: &mut Effects, frame: &Frame, device: Option<&Device>, error: DecodeError) {
+    count_undecoded(&mut effects.counts, error.reason);
+    if effects.undecoded.len() < UNDECODED_KEPT_MAX {
+        effects.undecoded.push(Undecoded {
+            frame: frame.clone(),
+            device: device.map(|device| device.id.clone()),
+            reason: error.reason,
+            detail: error.detail,
+        });
+    }
+}
+
+fn count_undecoded(counts: &mut Counts, reason: UndecodedReason) {
+    counts.frames_undecoded[reason as usize] += 1;
+}
+
+/// After a change of the profile detectors begin anew, and standing alarms stand until good data ends them.
+fn carry_over(
+    old: DeviceState,
+    old_profile: &kerbside_model::Profile,
+    profile: &kerbside_model::Profile,
+) -> DeviceState {
+    let mut state = DeviceState::new(profile);
+    state.heard_at = old.heard_at;
+    state.heard_on = old.heard_on;
+    state.observed_at = old.observed_at;
+    state.masks = old.masks;
+    for (condition, mut slot) in old_profile.conditions.iter().zip(old.conditions) {
+        let place = profile.conditions.iter().position(|other| other.name == condition.name);
+        if let Some(place) = place {
+            slot.carried = slot.alarm.is_some();
+            state.conditions[place] = slot;
+        }
+    }
+    state
+}
+
+fn removed(mut alarm: Alarm, at: Timestamp) -> Alarm {
+    (alarm.state, alarm.updated_at, alarm.cleared_at) = (AlarmState::Cleared, at, Some(at));
+    alarm.explanation.push_str("; the device was taken out of the inventory");
+    alarm.explanation_zh.push_str("；设备已从台账移除");
+    alarm
+}
+
+fn report(site: &Site, device: &Device, condition: usize, alarm: &Alarm) -> CaseReport {
+    let profile = site.profile_of(device);
+    let rule = &profile.conditions[condition];
+    CaseReport {
+        case_id: String::new(),
+        device: device.id.clone(),
+        device_name: device.name.clone(),
+        kind: profile.kind.name().to_owned(),
+        kind_zh: profile.kind.name_zh().to_owned(),
+        condition: rule.name.to_string(),
+        title: rule.title.clone(),
+        title_zh: rule.title_zh.clone(),
+        severity: alarm.severity,
+        occurred_at: alarm.opened_at,
+        explanation: alarm.explanation.clone(),
+        explanation_zh: alarm.explanation_zh.clone(),
+        place: device.place.clone(),
+        position: device.position,
+        datum: device.datum,
+        grid: device.grid.clone(),
+        component_code: device.component_code.clone(),
+        unit: device.unit.clone(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Says in words why an alarm was raised: rule, value, limit, time. English and Chinese.
+
+use std::time::Duration;
+
+use kerbside_model::profile::{Detector, GuardTest, Point, Profile, Rule, Side};
+use kerbside_model::{Timestamp, Value, vocabulary};
+
+use crate::device::DeviceState;
+
+/// The explanation of the detector at `position`.
+pub(crate) fn explain(
+    profile: &Profile,
+    state: &DeviceState,
+    position: usize,
+    at: Timestamp,
+    interval: Option<Duration>,
+) -> (String, String) {
+    let detector = &profile.detectors[position];
+    let (mut english, mut chinese) = match detector.point.map(usize::from) {
+        Some(point) => of_point(&profile.points[point], detector, state, position, at),
+        None => of_silence(state, at, interval),
+    };
+    for guard in &detector.when {
+        let point = &profile.points[usize::from(guard.point)];
+        let (name, name_zh) = names(point);
+        let (test, test_zh) = match &guard.test {
+            GuardTest::Equals(value) => (format!("is {}", english_value(value)), format!("为{}", chinese_value(value))),
+            GuardTest::Above(limit) => (format!("is at or above {limit}"), format!("不低于 {limit}")),
+            GuardTest::Below(limit) => (format!("is at or below {limit}"), format!("不高于 {limit}")),
+        };
+        english.push_str(&format!(", while {name} {test}"));
+        chinese.push_str(&format!("，且{name_zh}{test_zh}"));
+    }
+    (english, chinese)
+}
+
+fn of_point(
+    point: &Point,
+    detector: &Detector,
+    state: &DeviceState,
+    position: usize,
+    at: Timestamp,
+) -> (String, String) {
+    let (name, name_zh) = names(point);
+    let unit = if point.unit.is_empty() { String::new() } else { format!(" {}", point.unit) };
+    let slot = detector.point.and_then(|point| state.last[usize::from(point)].as_ref());
+    let value = slot.and_then(|last| last.value.as_ref());
+    let shown = value.map_or_else(|| "?".to_owned(), english_value);
+    let shown_zh = value.map_or_else(|| "?".to_owned(), chinese_value);
+    let held = if detector.hold.is_zero() { String::new() } else { format!(" for {}", span(detector.hold)) };
+    let held_zh = if detector.hold.is_zero() { String::new() } else { format!("，持续 {}", span_zh(detector.hold)) };
+    match &detector.rule {
+        Rule::Threshold { side: Side::Below, raise, .. } => (
+            format!("{name} {shown}{unit}, at or below the limit of {raise}{unit}{held}"),
+            format!("{name_zh} {shown_zh}{unit}，不高于下限 {raise}{unit}{held_zh}"),
+        ),
+        Rule::Threshold { raise, .. } => (
+            format!("{name} {shown}{unit}, at or above the limit of {raise}{unit}{held}"),
+            format!("{name_zh} {shown_zh}{unit}，达到或超过限值 {raise}{unit}{held_zh}"),
+        ),
+        Rule::State { .. } => (format!("{name}: {shown}{held}"), format!("{name_zh}：{shown_zh}{held_zh}")),
+        Rule::Rate { side, raise, per, .. } => {
+            let (verb, verb_zh) = match side {
+                Side::Above => ("rises", "上升"),
+                Side::Below => ("falls", "下降"),
+                Side::Either => ("changes", "变化"),
+            };
+            (
+                format!("{name} {verb} by {raise}{unit} or more in {}, now {shown}{unit}", span(*per)),
+                format!("{name_zh}在{}内{verb_zh} {raise}{unit} 以上，现为 {shown_zh}{unit}", span_zh(*per)),
+            )
+        }
+        Rule::Flatline { tolerance, .. } => {
+            let still = at.since(state.detectors[position].reference_at());
+            (
+                format!("{name} has stood at {shown}{unit} (within {tolerance}) for {}", span(still)),
+                format!("{name_zh}停在 {shown_zh}{unit}（变化不超过 {tolerance}）已 {}", span_zh(still)),
+            )
+        }
+        Rule::Silence { .. } => of_silence(state, at, None),
+    }
+}
+
+fn of_silence(state: &DeviceState, at: Timestamp, interval: Option<Duration>) -> (String, String) {
+    let quiet = at.since(state.heard_from());
+    let (expected, expected_zh) = match interval {
+        Some(interval) => {
+            (format!(", expected every {}", span(interval)), format!("，应每 {} 上报一次", span_zh(interval)))
+        }
+        None => (String::new(), String::new()),
+    };
+    (
+        format!("no readable frame for {}{expected}", span(quiet)),
+        format!("已 {} 没有可读上报{expected_zh}", span_zh(quiet)),
+    )
+}
+
+fn names(point: &Point) -> (&str, &str) {
+    vocabulary::point(&point.name).map_or((point.name.as_ref(), point.name.as_ref()), |term| (term.en, term.zh))
+}
+
+fn english_value(value: &Value) -> String {
+    match value {
+        Value::Number(number) => rounded(*number),
+        Value::Boolean(true) => "yes".to_owned(),
+        Value::Boolean(false) => "no".to_owned(),
+        Value::Text(text) => text.to_string(),
+    }
+}
+
+fn chinese_value(value: &Value) -> String {
+    match value {
+        Value::Boolean(true) => "是".to_owned(),
+        Value::Boolean(false) => "否".to_owned(),
+        other => english_value(other),
+    }
+}
+
+/// Three decimals are enough to be read out.
+fn rounded(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The two largest units of a span: `2 h 5 min`.
+pub(crate) fn span(duration: Duration) -> String {
+    spell(duration, [" d", " h", " min", " s", " ms"], " ")
+}
+
+fn span_zh(duration: Duration) -> String {
+    spell(duration, ["天", "小时", "分钟", "秒", "毫秒"], "")
+}
+
+fn spell(duration: Duration, units: [&str; 5], between: &str) -> String {
+    let milliseconds = duration.as_millis();
+    let sizes: [u128; 5] = [86_400_000, 3_600_000, 60_000, 1_000, 1];
+    let Some(first) = sizes.iter().position(|size| milliseconds >= *size) else { return format!("0{}", units[3]) };
+    let mut parts = vec![format!("{}{}", milliseconds / sizes[first], units[first])];
+    if let Some(next) = sizes.get(first + 1).filter(|_| first < 3) {
+        let rest = milliseconds % sizes[first] / next;
+        if rest > 0 {
+            parts.push(format!("{rest}{}", units[first + 1]));
+        }
+    }
+    parts.join(between)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_spelt_with_their_two_largest_units() {
+        assert_eq!(span(Duration::from_secs(7_500)), "2 h 5 min");
+        assert_eq!(span_zh(Duration::from_secs(7_500)), "2小时5分钟");
+        assert_eq!(span(Duration::from_millis(1_500)), "1 s");
+        assert_eq!(span(Duration::ZERO), "0 s");
+    }
+}

@@ -1,0 +1,6 @@
+//! The engine as a whole: frames in, alarms and cases out.
+
+mod cases;
+mod determinism;
+mod lifecycle;
+mod support;

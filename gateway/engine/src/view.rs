@@ -1,0 +1,131 @@
+//! What the API shows of the engine's state. Read between two steps; changes nothing.
+
+use kerbside_model::inventory::Device;
+use kerbside_model::{Alarm, DeviceIndex, ServiceState, Timestamp};
+use serde::Serialize;
+
+use crate::Engine;
+use crate::device::Mask;
+use crate::engine::interval_of;
+
+/// One device as it is now.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceView {
+    /// Device id.
+    pub id: String,
+    /// What it is called on the street.
+    pub name: String,
+    /// Kind, such as `manhole_cover`.
+    pub kind: &'static str,
+    /// Its profile.
+    pub profile: String,
+    /// The source that it was heard on.
+    pub source: Option<String>,
+    /// How the source names it.
+    pub address: String,
+    /// Road text.
+    pub place: String,
+    /// Longitude and latitude in degrees.
+    pub position: Option<(f64, f64)>,
+    /// Unit grid code.
+    pub grid: String,
+    /// Responsible unit.
+    pub unit: String,
+    /// Whether its alarms open cases.
+    pub service: ServiceState,
+    /// `ok`, `alarm`, `silent` or `unknown` (never heard).
+    pub status: &'static str,
+    /// When the last readable frame was received.
+    pub heard_at: Option<Timestamp>,
+    /// When it reports again at the latest, in seconds.
+    pub interval_seconds: Option<f64>,
+    /// Conditions that stand.
+    pub conditions: Vec<String>,
+    /// Until when it is masked, and why.
+    pub masked_until: Option<Timestamp>,
+    /// Why it is masked.
+    pub mask_reason: Option<String>,
+}
+
+/// The last reading of one point.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadingView {
+    /// Device id.
+    pub device: String,
+    /// Point name.
+    pub point: String,
+    /// The value, or null.
+    pub value: serde_json::Value,
+    /// Unit, or empty.
+    pub unit: String,
+    /// When the device took it.
+    pub observed_at: Timestamp,
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// `good`, `not_evaluated`, `suspect`, `bad` or `missing`.
+    pub quality: &'static str,
+    /// Why it is not good, or empty.
+    pub cause: &'static str,
+}
+
+impl Engine {
+    /// One device as it is at `now`.
+    pub fn device_view(&self, index: DeviceIndex, now: Timestamp) -> DeviceView {
+        let device = self.site.device(index);
+        let state = &self.devices[index.0 as usize];
+        let standing: Vec<&Alarm> = state.conditions.iter().filter_map(|slot| slot.alarm.as_deref()).collect();
+        let mask: Option<&Mask> = state.masks.iter().find(|mask| mask.from <= now && now < mask.until);
+        DeviceView {
+            id: device.id.clone(),
+            name: device.name.clone(),
+            kind: self.site.profile_of(device).kind.name(),
+            profile: self.site.profile_of(device).name.clone(),
+            source: state.heard_on.as_deref().map(str::to_owned).or_else(|| device.source.clone()),
+            address: device.address.clone(),
+            place: device.place.clone(),
+            position: device.position,
+            grid: device.grid.clone(),
+            unit: device.unit.clone(),
+            service: device.service,
+            status: status(&standing, state.heard_at),
+            heard_at: state.heard_at,
+            interval_seconds: interval_of(&self.site, device).map(|interval| interval.as_secs_f64()),
+            conditions: standing.iter().map(|alarm| alarm.condition.clone()).collect(),
+            masked_until: mask.map(|mask| mask.until),
+            mask_reason: mask.map(|mask| mask.reason.clone()),
+        }
+    }
+
+    /// The last readings of one device at `now`.
+    pub fn reading_views(&self, index: DeviceIndex, now: Timestamp) -> Vec<ReadingView> {
+        let device: &Device = self.site.device(index);
+        let profile = self.site.profile_of(device);
+        let interval = interval_of(&self.site, device);
+        let state = &self.devices[index.0 as usize];
+        let mut views = Vec::new();
+        for (point, last) in profile.points.iter().zip(&state.last) {
+            let Some(last) = last else { continue };
+            let quality = last.quality_at(now, interval);
+            views.push(ReadingView {
+                device: device.id.clone(),
+                point: point.name.to_string(),
+                value: last.value.as_ref().map_or(serde_json::Value::Null, |value| value.to_json()),
+                unit: point.unit.clone(),
+                observed_at: last.observed_at,
+                received_at: last.received_at,
+                quality: quality.flag.name(),
+                cause: quality.cause.name(),
+            });
+        }
+        views
+    }
+}
+
+fn status(standing: &[&Alarm], heard_at: Option<Timestamp>) -> &'static str {
+    match (standing, heard_at) {
+        (alarms, _) if alarms.iter().any(|alarm| alarm.condition == "silent") => "silent",
+        ([], None) => "unknown",
+        ([], Some(_)) => "ok",
+        _ => "alarm",
+    }
+}
