@@ -11,6 +11,7 @@ mod detect;
 mod device;
 mod engine;
 mod explain;
+mod incidents;
 pub mod sample;
 mod snapshot;
 #[cfg(test)]
@@ -19,5 +20,6 @@ mod timers;
 mod view;
 
 pub use engine::Engine;
+pub use incidents::Incident;
 pub use snapshot::{ENGINE_VERSION, RestoreError};
 pub use view::{DeviceView, ReadingView};

@@ -124,7 +124,6 @@ pub const CONDITIONS: &[Term] = &[
     term("flooded", "", "standing water", "积水"),
     term("gas", "", "dangerous gas, do not enter", "有害气体超限，禁止下井"),
     term("leaking", "", "leakage current", "漏电"),
-    term("leaking_in_water", "", "leakage current in standing water, life at risk", "积水漏电，危及生命"),
     term("tilted", "", "pole tilted", "灯杆倾斜"),
     term("door_open", "", "cabinet door open", "柜门未关"),
     term("lamp_out", "", "lamp out", "灯具不亮"),

@@ -83,6 +83,13 @@ impl Intake {
         self.sender.send(submission).await.map_err(|_| IntakeClosed)
     }
 
+    /// Hands inputs over if there is room at once; for the first input of a pipeline.
+    pub fn try_submit(&self, inputs: Vec<Input>, receipt: Receipt) -> Result<(), IntakeClosed> {
+        let bytes = inputs.iter().map(input_bytes).sum::<usize>();
+        let submission = Submission { inputs, receipt, bytes, _permit: None };
+        self.sender.try_send(submission).map_err(|_| IntakeClosed)
+    }
+
     /// Hands inputs over and waits until they are durable.
     pub async fn submit_durably(&self, inputs: Vec<Input>) -> Result<(), IntakeClosed> {
         let (sender, receiver) = oneshot::channel();

@@ -92,7 +92,7 @@ fn leakage_is_an_emergency_only_in_standing_water() {
         Vec::<String>::new()
     );
     let wet = send(&mut engine, "MH-1", 10, r#"{"water_present":true}"#);
-    assert_eq!(alarms(&wet), ["leaking_in_water:active"]);
+    assert_eq!(alarms(&wet), ["leaking:active"]);
     assert!(wet.alarms[0].explanation.ends_with("while water present is yes"), "{}", wet.alarms[0].explanation);
 }
 
@@ -180,4 +180,19 @@ fn a_retained_message_is_never_taken_for_a_live_one() {
     retained.retained = true;
     let effects = engine.step(at(0), &[Input::Frame(retained)]);
     assert_eq!((alarms(&effects), effects.observations.len(), effects.counts.frames_retained), (Vec::new(), 0, 1));
+}
+
+#[test]
+fn three_alarms_of_one_kind_on_one_parent_are_an_incident() {
+    let mut facts = facts();
+    facts.devices.iter_mut().for_each(|device| device.parent = "POLE-7".to_owned());
+    let mut engine = engine(facts);
+    send(&mut engine, "MH-1", 0, r#"{"cover_open":true}"#);
+    send(&mut engine, "MH-2", 1, r#"{"cover_open":true}"#);
+    assert_eq!(engine.incidents(), []);
+    send(&mut engine, "MH-3", 2, r#"{"cover_open":true}"#);
+    let incidents = engine.incidents();
+    assert_eq!((incidents.len(), incidents[0].devices.len(), incidents[0].opened_at), (1, 3, at(0)));
+    send(&mut engine, "MH-2", 3, r#"{"cover_open":false}"#);
+    assert_eq!(engine.incidents(), []);
 }

@@ -57,7 +57,7 @@ pub(super) fn condition(name: &str) -> Condition {
 }
 
 /// Points: 0 cover_open, 1 tilt_deg, 2 level_mm, 3 water_present, 4 leakage_ma.
-/// Conditions: 0 displaced, 1 silent, 2 surcharged, 3 leaking_in_water, 4 surging, 5 sensor_stuck.
+/// Conditions: 0 displaced, 1 silent, 2 surcharged, 3 leaking, 4 surging, 5 sensor_stuck.
 pub(super) fn profile() -> Profile {
     let guarded = Detector {
         when: vec![Guard { point: 3, test: GuardTest::Equals(Value::Boolean(true)) }],
@@ -89,7 +89,7 @@ pub(super) fn profile() -> Profile {
             point("water_present", ValueType::Boolean, None),
             point("leakage_ma", ValueType::Number, Some((0.0, 10_000.0))),
         ],
-        conditions: ["displaced", "silent", "surcharged", "leaking_in_water", "surging", "sensor_stuck"]
+        conditions: ["displaced", "silent", "surcharged", "leaking", "surging", "sensor_stuck"]
             .map(condition)
             .to_vec(),
         detectors: vec![

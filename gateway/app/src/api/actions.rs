@@ -1,0 +1,168 @@
+//! What people do: each becomes an input of the engine, and is answered when it is on the disk.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use kerbside_model::site::LEDGER;
+use kerbside_model::{Case, CaseState, Input, MaskKind, OperatorAction, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::ApiState;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::lists::stored;
+use super::view;
+
+/// A mask for longer than this is a mistake in the date: 90 days.
+const MASK_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+/// Who does it, when no account says so.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signature {
+    by: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Move {
+    to: String,
+    #[serde(default)]
+    note: String,
+    by: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MaskRequest {
+    kind: MaskKind,
+    from: Option<Timestamp>,
+    until: Timestamp,
+    reason: String,
+    by: Option<String>,
+}
+
+/// The account wins over what the body says.
+fn actor(caller: Caller, by: Option<String>) -> Result<String, ApiError> {
+    let named = caller.0.or(by).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    named.ok_or_else(|| ApiError::bad_request("say who does it: {\"by\": \"name\"}"))
+}
+
+pub(super) async fn act(state: &ApiState, action: OperatorAction) -> Result<(), ApiError> {
+    let inputs = vec![Input::Operator(action)];
+    state.intake.submit_durably(inputs).await.map_err(|error| ApiError::unavailable(&error))
+}
+
+pub(super) async fn open_case(state: &ApiState, id: &str) -> Result<Case, ApiError> {
+    let wanted = id.to_owned();
+    let found = stored(state, move |store| store.case(&wanted)).await?;
+    let (case, _) = found.ok_or_else(|| ApiError::not_found("case", id))?;
+    if case.state.is_final() {
+        return Err(ApiError::conflict(format!("case {id} is over: {}", case.state.name())));
+    }
+    Ok(case)
+}
+
+async fn shown_case(state: &ApiState, id: String) -> Result<Json<Value>, ApiError> {
+    let wanted = id.clone();
+    let found = stored(state, move |store| store.case(&wanted)).await?;
+    let (case, history) = found.ok_or_else(|| ApiError::not_found("case", &id))?;
+    Ok(Json(view::case(&case, &history)))
+}
+
+pub(super) async fn move_case(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Json(request): Json<Move>,
+) -> Result<Json<Value>, ApiError> {
+    let Some(to) = CaseState::from_name(&request.to) else {
+        let names: Vec<&str> = CaseState::ALL.iter().map(|state| state.name()).collect();
+        return Err(ApiError::bad_request(format!("{:?} is no state; states: {}", request.to, names.join(" "))));
+    };
+    let by = actor(caller, request.by)?;
+    let case = open_case(&state, &id).await?;
+    if case.platform != LEDGER {
+        return Err(ApiError::conflict(format!("case {id} is led by {}: move it there", case.platform)));
+    }
+    act(&state, OperatorAction::MoveCase { case_id: id.clone(), to, by, note: request.note }).await?;
+    shown_case(&state, id).await
+}
+
+pub(super) async fn sign(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Json(request): Json<Signature>,
+) -> Result<Json<Value>, ApiError> {
+    let by = actor(caller, request.by)?;
+    let case = open_case(&state, &id).await?;
+    if let Some((first, at)) = case.signed {
+        return Err(ApiError::conflict(format!("case {id} was signed by {first} at {at}")));
+    }
+    act(&state, OperatorAction::Sign { case_id: id.clone(), by }).await?;
+    shown_case(&state, id).await
+}
+
+pub(super) async fn acknowledge(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Json(request): Json<Signature>,
+) -> Result<Json<Value>, ApiError> {
+    let by = actor(caller, request.by)?;
+    let wanted = id.clone();
+    let found = stored(&state, move |store| store.alarm(&wanted)).await?;
+    let alarm = found.ok_or_else(|| ApiError::not_found("alarm", &id))?;
+    if alarm.cleared_at.is_some() {
+        return Err(ApiError::conflict(format!("alarm {id} is over")));
+    }
+    act(&state, OperatorAction::Acknowledge { alarm_id: id.clone(), by }).await?;
+    let wanted = id.clone();
+    let found = stored(&state, move |store| store.alarm(&wanted)).await?;
+    found.map(|alarm| Json(view::alarm(&alarm))).ok_or_else(|| ApiError::not_found("alarm", &id))
+}
+
+pub(super) async fn mask(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Json(request): Json<MaskRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let by = actor(caller, request.by)?;
+    state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
+    let now = state.clock.now();
+    let from = request.from.unwrap_or(now);
+    if request.until <= now || request.until <= from {
+        return Err(ApiError::bad_request("`until` must lie ahead, and after `from`"));
+    }
+    if request.until.since(now) > MASK_MAX {
+        return Err(ApiError::bad_request("`until` must lie within 90 days: a mask hides dangers"));
+    }
+    if request.reason.trim().is_empty() {
+        return Err(ApiError::bad_request("say why in `reason`"));
+    }
+    let action = OperatorAction::Mask {
+        device: id.clone(),
+        kind: request.kind,
+        from,
+        until: request.until,
+        by,
+        reason: request.reason,
+    };
+    act(&state, action).await?;
+    Ok(Json(json!({ "device": id, "kind": request.kind, "from": from, "until": request.until })))
+}
+
+pub(super) async fn unmask(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Result<Json<Value>, ApiError> {
+    let by = actor(caller, Some("console".to_owned()))?;
+    state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
+    act(&state, OperatorAction::Unmask { device: id.clone(), by }).await?;
+    Ok(Json(json!({ "device": id })))
+}

@@ -1,0 +1,96 @@
+//! Who may come in. Without accounts the gateway listens on loopback only, and everybody on the machine may.
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use super::ApiState;
+
+/// The name of the account that a request came with.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(pub(super) Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Caller, Self::Rejection> {
+        Ok(parts.extensions.get::<Caller>().cloned().unwrap_or(Caller(None)))
+    }
+}
+
+/// Lets a request pass when its account and password are right, or when there are no accounts.
+pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
+    if !is_from_here(&request) {
+        return (StatusCode::FORBIDDEN, "a page of another site may not change anything here").into_response();
+    }
+    if state.accounts.is_empty() {
+        return next.run(request).await;
+    }
+    match caller(&state, request.headers()) {
+        Some(name) => {
+            request.extensions_mut().insert(Caller(Some(name)));
+            next.run(request).await
+        }
+        None => {
+            let challenge = [(header::WWW_AUTHENTICATE, r#"Basic realm="kerbside", charset="UTF-8""#)];
+            (StatusCode::UNAUTHORIZED, challenge, "name and password of an account are needed").into_response()
+        }
+    }
+}
+
+/// A page of another site can make a browser send simple forms, but no JSON and no other methods.
+fn is_from_here(request: &Request) -> bool {
+    if request.method() != Method::POST {
+        return true;
+    }
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| value.starts_with("application/json"))
+}
+
+fn caller(state: &ApiState, headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let decoded = STANDARD.decode(value.strip_prefix("Basic ")?.trim()).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (name, password) = text.split_once(':')?;
+    let account = state.accounts.iter().find(|account| account.name == name)?;
+    is_same(account.password.expose(), password).then(|| name.to_owned())
+}
+
+/// Compares digests under a fixed key, so that the time taken tells nothing about the password.
+fn is_same(expected: &str, given: &str) -> bool {
+    let digest = |text: &str| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"kerbside password").expect("any key length will do");
+        mac.update(text.as_bytes());
+        mac
+    };
+    digest(expected).verify_slice(&digest(given).finalize().into_bytes()).is_ok()
+}
+
+/// Headers that keep pages from being framed, sniffed or cached.
+pub(super) async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'";
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_compared_whole() {
+        assert!(is_same("geheim", "geheim"));
+        assert!(!is_same("geheim", "geheimnis"));
+        assert!(!is_same("geheim", ""));
+    }
+}

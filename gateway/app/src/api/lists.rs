@@ -1,0 +1,229 @@
+//! Everything that is read: lists and single records.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use kerbside_model::{AlarmState, CaseState, DeviceIndex};
+use kerbside_store::{
+    AlarmQuery, AuditQuery, CaseQuery, OutboxQuery, PAGE_ITEMS, PAGE_ITEMS_MAX, PageQuery, Store, StoreError,
+    UndecodedQuery,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::view::{self, List};
+use super::ApiState;
+
+type Listed = Result<Json<List>, ApiError>;
+type Found = Result<Json<Value>, ApiError>;
+
+/// Runs a query of the store where it may block.
+pub(super) async fn stored<T: Send + 'static>(
+    state: &ApiState,
+    query: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let store = state.store.clone();
+    match tokio::task::spawn_blocking(move || query(&store)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(StoreError::Cursor { .. })) => Err(ApiError::bad_request("the cursor is not one that this list gave")),
+        Ok(Err(error)) => Err(ApiError::unavailable(&error)),
+        Err(error) => Err(ApiError::unavailable(&error)),
+    }
+}
+
+/// Parameters of the lists. Each list uses those that its documentation names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Parameters {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    state: Option<String>,
+    device: Option<String>,
+    condition: Option<String>,
+    open: Option<bool>,
+    kind: Option<String>,
+    status: Option<String>,
+    source: Option<String>,
+    address: Option<String>,
+    case: Option<String>,
+    subject: Option<String>,
+}
+
+impl Parameters {
+    fn items_max(&self) -> usize {
+        self.limit.unwrap_or(PAGE_ITEMS).clamp(1, PAGE_ITEMS_MAX)
+    }
+
+    /// Words separated by commas, each read by `read`.
+    fn words<T>(&self, what: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, ApiError> {
+        let Some(text) = &self.state else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for word in text.split(',') {
+            found.push(read(word).ok_or_else(|| ApiError::bad_request(format!("{word:?} is not a state of {what}")))?);
+        }
+        Ok(found)
+    }
+
+    /// The position in the inventory at which a page of the engine's lists begins.
+    fn first_device(&self) -> Result<usize, ApiError> {
+        match &self.cursor {
+            None => Ok(0),
+            Some(cursor) => {
+                cursor.parse().map_err(|_| ApiError::bad_request("the cursor is not one that this list gave"))
+            }
+        }
+    }
+}
+
+pub(super) async fn devices(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+    let (first, limit, now) = (parameters.first_device()?, parameters.items_max(), state.clock.now());
+    let question = move |engine: &kerbside_engine::Engine| {
+        let mut items = Vec::new();
+        for position in first..engine.site().devices().len() {
+            if items.len() == limit {
+                return (items, Some(position.to_string()));
+            }
+            let view = engine.device_view(index(position), now);
+            let wanted = parameters.kind.as_deref().is_none_or(|kind| kind == view.kind)
+                && parameters.status.as_deref().is_none_or(|status| status == view.status);
+            if wanted {
+                items.push(serde_json::json!(view));
+            }
+        }
+        (items, None)
+    };
+    let (items, next) = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    Ok(Json(List { items, next }))
+}
+
+pub(super) async fn device(State(state): State<ApiState>, Path(id): Path<String>) -> Found {
+    let found = state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
+    let now = state.clock.now();
+    let question = move |engine: &kerbside_engine::Engine| {
+        let mut view = serde_json::json!(engine.device_view(found, now));
+        view["readings"] = serde_json::json!(engine.reading_views(found, now));
+        view
+    };
+    state.engine.ask(question).await.map(Json).map_err(|error| ApiError::unavailable(&error))
+}
+
+pub(super) async fn readings(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+    let (first, limit, now) = (parameters.first_device()?, parameters.items_max(), state.clock.now());
+    let only = match &parameters.device {
+        Some(id) => Some(state.site.find(id).ok_or_else(|| ApiError::not_found("device", id))?),
+        None => None,
+    };
+    let question = move |engine: &kerbside_engine::Engine| {
+        let count = engine.site().devices().len();
+        let (first, end) = match only {
+            Some(index) => (index.0 as usize, index.0 as usize + 1),
+            None => (first, count),
+        };
+        let mut items = Vec::new();
+        for position in first..end {
+            // A page holds whole devices, so that none is cut in two.
+            if items.len() >= limit {
+                return (items, Some(position.to_string()));
+            }
+            items.extend(engine.reading_views(index(position), now).into_iter().map(|view| serde_json::json!(view)));
+        }
+        (items, None)
+    };
+    let (items, next) = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    Ok(Json(List { items, next }))
+}
+
+fn index(position: usize) -> DeviceIndex {
+    DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"))
+}
+
+pub(super) async fn alarms(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+    let all = [AlarmState::Active, AlarmState::Stale, AlarmState::Cleared];
+    let states = parameters.words("an alarm", |word| all.into_iter().find(|state| state.name() == word))?;
+    let query = AlarmQuery {
+        states,
+        limit: parameters.items_max(),
+        device: parameters.device,
+        condition: parameters.condition,
+        cursor: parameters.cursor,
+    };
+    let page = stored(&state, move |store| store.alarms(&query)).await?;
+    Ok(Json(List { items: page.items.iter().map(view::alarm).collect(), next: page.next }))
+}
+
+pub(super) async fn alarm(State(state): State<ApiState>, Path(id): Path<String>) -> Found {
+    let wanted = id.clone();
+    let found = stored(&state, move |store| store.alarm(&wanted)).await?;
+    found.map(|alarm| Json(view::alarm(&alarm))).ok_or_else(|| ApiError::not_found("alarm", &id))
+}
+
+pub(super) async fn incidents(State(state): State<ApiState>) -> Listed {
+    let question = |engine: &kerbside_engine::Engine| engine.incidents();
+    let incidents = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    Ok(Json(List { items: incidents.iter().map(|incident| serde_json::json!(incident)).collect(), next: None }))
+}
+
+pub(super) async fn cases(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+    let query = CaseQuery {
+        states: parameters.words("a case", CaseState::from_name)?,
+        limit: parameters.items_max(),
+        device: parameters.device,
+        condition: parameters.condition,
+        open_only: parameters.open.unwrap_or(false),
+        cursor: parameters.cursor,
+    };
+    let with_histories = move |store: &Store| {
+        let page = store.cases(&query)?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for case in &page.items {
+            let history = store.case(&case.id)?.map(|(_, history)| history).unwrap_or_default();
+            items.push(view::case(case, &history));
+        }
+        Ok(List { items, next: page.next })
+    };
+    stored(&state, with_histories).await.map(Json)
+}
+
+pub(super) async fn case(State(state): State<ApiState>, Path(id): Path<String>) -> Found {
+    let wanted = id.clone();
+    let found = stored(&state, move |store| store.case(&wanted)).await?;
+    let (case, history) = found.ok_or_else(|| ApiError::not_found("case", &id))?;
+    Ok(Json(view::case(&case, &history)))
+}
+
+pub(super) async fn undecoded(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+    let query = UndecodedQuery {
+        limit: parameters.items_max(),
+        source: parameters.source,
+        address: parameters.address,
+        device: parameters.device,
+        reason: None,
+        cursor: parameters.cursor,
+    };
+    let page = stored(&state, move |store| store.undecoded(&query)).await?;
+    Ok(Json(List { items: page.items.iter().map(view::undecoded).collect(), next: page.next }))
+}
+
+pub(super) async fn unknown_devices(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+    let query = PageQuery { limit: parameters.items_max(), cursor: parameters.cursor };
+    let page = stored(&state, move |store| store.unknown_devices(&query)).await?;
+    Ok(Json(List { items: page.items.iter().map(view::unknown_device).collect(), next: page.next }))
+}
+
+pub(super) async fn notices(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+    let query = OutboxQuery {
+        limit: parameters.items_max(),
+        case_id: parameters.case,
+        cursor: parameters.cursor,
+        ..OutboxQuery::default()
+    };
+    let page = stored(&state, move |store| store.outbox(&query)).await?;
+    Ok(Json(List { items: page.items.iter().filter_map(view::notice).collect(), next: page.next }))
+}
+
+pub(super) async fn audit(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+    let query =
+        AuditQuery { limit: parameters.items_max(), subject: parameters.subject, cursor: parameters.cursor };
+    let page = stored(&state, move |store| store.audit(&query)).await?;
+    Ok(Json(List { items: page.items.iter().map(|line| serde_json::json!(line)).collect(), next: page.next }))
+}

@@ -1,0 +1,80 @@
+//! Health, metrics and the counts of the console.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use kerbside_model::AlarmState;
+use kerbside_runtime::HealthState;
+use kerbside_store::AlarmQuery;
+use serde_json::{Value, json};
+
+use super::ApiState;
+use super::error::ApiError;
+use super::lists::stored;
+
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({ "status": "live" }))
+}
+
+/// 200 while the gateway can accept and commit; the body lists what is degraded.
+pub(super) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Value>) {
+    let components = state.health.snapshot();
+    let is_ready = state.health.is_ready();
+    let troubled: Vec<&str> = components
+        .iter()
+        .filter(|component| component.state != HealthState::Ok)
+        .map(|component| component.component.as_str())
+        .collect();
+    let status = match (is_ready, troubled.is_empty()) {
+        (false, _) => "not_ready",
+        (true, false) => "degraded",
+        (true, true) => "ready",
+    };
+    let code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(json!({ "status": status, "degraded": troubled, "components": components })))
+}
+
+pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.encode())
+}
+
+pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+    let now = state.clock.now();
+    let question = move |engine: &kerbside_engine::Engine| {
+        let mut by_status = serde_json::Map::new();
+        let mut by_kind = serde_json::Map::new();
+        let count = |counts: &mut serde_json::Map<String, Value>, key: &str| {
+            let known = counts.get(key).and_then(Value::as_u64).unwrap_or(0);
+            counts.insert(key.to_owned(), Value::from(known + 1));
+        };
+        for position in 0..engine.site().devices().len() {
+            let index = kerbside_model::DeviceIndex(u32::try_from(position).unwrap_or(u32::MAX));
+            let view = engine.device_view(index, now);
+            count(&mut by_status, view.status);
+            count(&mut by_kind, view.kind);
+        }
+        (by_status, by_kind, engine.site().devices().len(), engine.open_cases())
+    };
+    let (by_status, by_kind, devices, open_cases) =
+        state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    let standing =
+        AlarmQuery { states: vec![AlarmState::Active, AlarmState::Stale], limit: 1000, ..AlarmQuery::default() };
+    let alarms = stored(&state, move |store| store.alarms(&standing)).await?;
+    let stats = stored(&state, kerbside_store::Store::stats).await?;
+    Ok(Json(json!({
+        "site": state.site.name(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "now": now,
+        "speed": state.speed,
+        "devices": { "total": devices, "by_status": by_status, "by_kind": by_kind },
+        "alarms_standing": alarms.items.len(),
+        "alarms_more": alarms.next.is_some(),
+        "cases_open": open_cases,
+        "unknown_devices": stats.unknown_devices,
+        "undecoded": stats.undecoded,
+        "outbox_open": stats.outbox_open,
+        "store_bytes": stats.database_bytes + stats.log_bytes,
+        "components": state.health.snapshot(),
+    })))
+}

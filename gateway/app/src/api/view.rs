@@ -1,0 +1,134 @@
+//! How records look as JSON.
+
+use kerbside_model::{Alarm, Case, CaseEvent, NoticeReason, OutboxTask, Payload};
+use kerbside_store::{OutboxView, UndecodedRow, UnknownDevice};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A list: its items and the cursor of the next page.
+#[derive(Debug, Serialize)]
+pub(super) struct List {
+    pub(super) items: Vec<Value>,
+    pub(super) next: Option<String>,
+}
+
+pub(super) fn alarm(alarm: &Alarm) -> Value {
+    let acknowledged = alarm.acknowledged.as_ref().map(|(by, at)| json!({ "by": by, "at": at }));
+    json!({
+        "id": alarm.id,
+        "device": alarm.device,
+        "condition": alarm.condition,
+        "severity": alarm.severity,
+        "state": alarm.state,
+        "opened_at": alarm.opened_at,
+        "updated_at": alarm.updated_at,
+        "cleared_at": alarm.cleared_at,
+        "explanation": alarm.explanation,
+        "explanation_zh": alarm.explanation_zh,
+        "suppressed": alarm.suppressed,
+        "case_id": alarm.case_id,
+        "acknowledged": acknowledged,
+    })
+}
+
+pub(super) fn case(case: &Case, history: &[CaseEvent]) -> Value {
+    let signed = case.signed.as_ref().map(|(by, at)| json!({ "by": by, "at": at }));
+    let event = |event: &CaseEvent| {
+        json!({ "at": event.at, "state": event.state, "by": event.by, "note": event.note })
+    };
+    json!({
+        "id": case.id,
+        "device": case.device,
+        "condition": case.condition,
+        "state": case.state,
+        "severity": case.severity,
+        "opened_at": case.opened_at,
+        "updated_at": case.updated_at,
+        "platform": case.platform,
+        "platform_id": case.platform_id,
+        "standing": case.standing,
+        "signed": signed,
+        "title": case.report.title,
+        "title_zh": case.report.title_zh,
+        "explanation": case.report.explanation,
+        "explanation_zh": case.report.explanation_zh,
+        "device_name": case.report.device_name,
+        "kind": case.report.kind,
+        "place": case.report.place,
+        "unit": case.report.unit,
+        "grid": case.report.grid,
+        "component_code": case.report.component_code,
+        "position": case.report.position,
+        "episodes": case.episodes,
+        "history": history.iter().map(event).collect::<Vec<_>>(),
+    })
+}
+
+pub(super) fn undecoded(row: &UndecodedRow) -> Value {
+    json!({
+        "number": row.number,
+        "source": row.frame.source,
+        "address": row.frame.address,
+        "device": row.device,
+        "received_at": row.frame.received_at,
+        "reason": row.reason,
+        "detail": row.detail,
+        "payload": payload(&row.frame.payload),
+    })
+}
+
+pub(super) fn unknown_device(device: &UnknownDevice) -> Value {
+    json!({
+        "source": device.source,
+        "address": device.address,
+        "first_seen": device.first_seen,
+        "last_seen": device.last_seen,
+        "frames": device.frames,
+        "payload": payload(&device.payload),
+    })
+}
+
+/// A notice: what was told to whom, and whether it arrived.
+pub(super) fn notice(view: &OutboxView) -> Option<Value> {
+    let OutboxTask::Notify(notice) = &view.row.task else { return None };
+    let (reason_en, reason_zh) = reason(notice.reason);
+    Some(json!({
+        "id": view.row.id,
+        "channel": view.row.target,
+        "case_id": view.row.case_id,
+        "reason": notice.reason,
+        "step": notice.step,
+        "text": format!("{reason_en}: {} at {}", notice.report.title, place(&notice.report.place, &notice.report.device)),
+        "text_zh": format!("{reason_zh}：{}，{}", notice.report.title_zh, place(&notice.report.place, &notice.report.device)),
+        "severity": notice.report.severity,
+        "created_at": view.row.created_at,
+        "state": view.row.state,
+        "note": view.note,
+    }))
+}
+
+fn place<'text>(place: &'text str, device: &'text str) -> &'text str {
+    if place.is_empty() { device } else { place }
+}
+
+fn reason(reason: NoticeReason) -> (&'static str, &'static str) {
+    match reason {
+        NoticeReason::Opened => ("new case", "新案件"),
+        NoticeReason::Escalated => ("nobody signed", "无人签收，升级"),
+        NoticeReason::Returned => ("back again", "再次发生"),
+        NoticeReason::Worsened => ("worse", "加重"),
+        NoticeReason::Cleared => ("over", "解除"),
+        NoticeReason::Refused => ("refused by the platform", "平台拒收"),
+    }
+}
+
+/// Text as text, other bytes in hexadecimal, registers as they are.
+fn payload(payload: &Payload) -> Value {
+    match payload {
+        Payload::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => json!({ "text": text }),
+            Err(_) => json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+        },
+        Payload::Registers(read) => json!({ "registers": read }),
+    }
+}

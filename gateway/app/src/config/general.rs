@@ -1,0 +1,178 @@
+//! The plain sections of gateway.yaml: site, log, listen, store, limits, cases.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kerbside_model::Severity;
+use kerbside_model::document::Section;
+use kerbside_model::site::CasePolicy;
+use kerbside_runtime::logging::LogFormat;
+use kerbside_sinks::channels::text::{DEFAULT_ZONE, Zone};
+use kerbside_store::StoreConfig;
+
+use super::account::{self, Account};
+use super::read::{self, Context};
+
+const SITE_NAME: &str = "kerbside";
+const DATA_DIR: &str = "/var/lib/kerbside";
+const LOG_LEVELS: [(&str, &str); 5] =
+    [("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// About ten hours of a district's raw messages, compressed, while the database is away.
+const BATCHES_BYTES_MAX: u64 = 2 << 30;
+const UNDECODED_BYTES_MAX: u64 = 64 << 20;
+/// A lone message waits so long for company.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
+/// One fsync serves about 5,000 messages of 200 bytes.
+const COMMIT_BYTES_MAX: usize = 1 << 20;
+/// Bounds what a restart has to step through again.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
+const INTAKE_BYTES_MAX: usize = 16 << 20;
+const INTAKE_SUBMISSIONS_MAX: usize = 1_024;
+const CLOSE_AFTER: Duration = Duration::from_secs(86_400);
+
+/// How the log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`; the variable KERBSIDE_LOG wins.
+    pub level: String,
+}
+
+/// What is kept on disk, and how often it gets there.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// What the store itself takes.
+    pub config: StoreConfig,
+    /// A batch is committed at the latest so long after its first input.
+    pub commit_interval: Duration,
+    /// ... and as soon as it holds so many bytes.
+    pub commit_bytes_max: usize,
+    /// The engine's state is stored so often while there is something new.
+    pub snapshot_interval: Duration,
+}
+
+/// Limits of queues in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of inputs between sources and commit; beyond it sources wait.
+    pub intake_bytes_max: usize,
+    /// Submissions between sources and commit; beyond it sources wait.
+    pub intake_submissions_max: usize,
+}
+
+/// What the plain sections say.
+#[derive(Clone, Debug)]
+pub(super) struct General {
+    pub(super) site_name: String,
+    pub(super) zone: String,
+    pub(super) data_dir: PathBuf,
+    pub(super) log: LogConfig,
+    pub(super) listen: SocketAddr,
+    pub(super) public_url: String,
+    pub(super) accounts: Vec<Account>,
+    pub(super) store: StoreSettings,
+    pub(super) limits: Limits,
+    pub(super) severity_min: Severity,
+    pub(super) close_after: Duration,
+}
+
+/// Reads them.
+pub(super) fn read(top: &Section<'_>, context: &Context<'_>) -> General {
+    let data_dir = context.resolve(&top.text("data_dir").unwrap_or_else(|| DATA_DIR.to_owned()));
+    let listen = read::listen(top, "listen", LISTEN);
+    let accounts = account::read(top, context);
+    account::check_listen(top, listen, accounts.len());
+    let (severity_min, close_after) = cases(top);
+    let (site_name, zone) = site(top);
+    General {
+        site_name,
+        zone,
+        log: log(top),
+        listen,
+        public_url: read::optional_url(top, "public_url").unwrap_or_else(|| format!("http://{listen}")),
+        accounts,
+        store: store(top, data_dir.clone()),
+        data_dir,
+        limits: limits(top),
+        severity_min,
+        close_after,
+    }
+}
+
+impl General {
+    /// The policy for cases on a platform.
+    pub(super) fn case_policy(&self, platform: &str) -> CasePolicy {
+        CasePolicy { platform: platform.to_owned(), severity_min: self.severity_min, close_after: self.close_after }
+    }
+}
+
+fn site(top: &Section<'_>) -> (String, String) {
+    let Some(section) = top.section("site") else { return (SITE_NAME.to_owned(), DEFAULT_ZONE.to_owned()) };
+    let name = section.text("name").unwrap_or_else(|| SITE_NAME.to_owned());
+    let zone = section.text("zone").unwrap_or_else(|| DEFAULT_ZONE.to_owned());
+    if Zone::named(&zone).is_err() {
+        section.problem("zone", &zone, "there is no time zone of this name", "write one such as Asia/Shanghai");
+    }
+    section.finish();
+    (name, zone)
+}
+
+fn log(top: &Section<'_>) -> LogConfig {
+    let mut config = LogConfig { format: LogFormat::Text, level: "info".to_owned() };
+    let Some(section) = top.section("log") else { return config };
+    if let Some(format) = section.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]) {
+        config.format = format;
+    }
+    if let Some(level) = section.choice("level", &LOG_LEVELS) {
+        level.clone_into(&mut config.level);
+    }
+    section.finish();
+    config
+}
+
+fn store(top: &Section<'_>, data_dir: PathBuf) -> StoreSettings {
+    let mut settings = StoreSettings {
+        config: StoreConfig {
+            data_dir,
+            batches_bytes_max: BATCHES_BYTES_MAX,
+            undecoded_bytes_max: UNDECODED_BYTES_MAX,
+        },
+        commit_interval: COMMIT_INTERVAL,
+        commit_bytes_max: COMMIT_BYTES_MAX,
+        snapshot_interval: SNAPSHOT_INTERVAL,
+    };
+    let Some(section) = top.section("store") else { return settings };
+    let ms = Duration::from_millis;
+    let disk = 1 << 20..=1 << 44;
+    settings.config.batches_bytes_max = read::bytes(&section, "batches_bytes_max", BATCHES_BYTES_MAX, disk.clone());
+    settings.config.undecoded_bytes_max = read::bytes(&section, "undecoded_bytes_max", UNDECODED_BYTES_MAX, disk);
+    settings.commit_interval = read::duration(&section, "commit_interval", COMMIT_INTERVAL, ms(0)..=ms(10_000));
+    settings.commit_bytes_max = read::memory_bytes(&section, "commit_bytes_max", COMMIT_BYTES_MAX, 4 << 10..=256 << 20);
+    settings.snapshot_interval =
+        read::duration(&section, "snapshot_interval", SNAPSHOT_INTERVAL, ms(1_000)..=ms(3_600_000));
+    section.finish();
+    settings
+}
+
+fn limits(top: &Section<'_>) -> Limits {
+    let mut limits = Limits { intake_bytes_max: INTAKE_BYTES_MAX, intake_submissions_max: INTAKE_SUBMISSIONS_MAX };
+    let Some(section) = top.section("limits") else { return limits };
+    limits.intake_bytes_max = read::memory_bytes(&section, "intake_bytes_max", INTAKE_BYTES_MAX, 64 << 10..=1 << 30);
+    limits.intake_submissions_max =
+        read::count(&section, "intake_submissions_max", INTAKE_SUBMISSIONS_MAX, 1..=1_000_000);
+    section.finish();
+    limits
+}
+
+fn cases(top: &Section<'_>) -> (Severity, Duration) {
+    let Some(section) = top.section("cases") else { return (Severity::Minor, CLOSE_AFTER) };
+    let severities = Severity::ALL.map(|severity| (severity.name(), severity));
+    let severity_min = section.choice("severity_min", &severities).unwrap_or(Severity::Minor);
+    let limits = Duration::ZERO..=Duration::from_secs(365 * 86_400);
+    let close_after = read::duration(&section, "close_after", CLOSE_AFTER, limits);
+    section.finish();
+    (severity_min, close_after)
+}

@@ -1,0 +1,9 @@
+//! The gateway as one program: configuration, wiring, interfaces for people. The only crate that sees all others.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod console;
+pub mod gateway;
+pub mod pipeline;
+pub mod shipped;

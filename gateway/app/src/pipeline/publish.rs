@@ -1,0 +1,165 @@
+//! What happens after a commit: sinks are woken, facts become metrics. Runs on the store's thread and never waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use kerbside_model::port::TelemetryBatch;
+use kerbside_model::{
+    Counts, GatewayCondition, OutboxState, Severity, Site, Suppression, UndecodedReason,
+};
+use kerbside_runtime::Metrics;
+use kerbside_sinks::influx::InfluxHandle;
+use kerbside_store::{Committed, QuotaReport};
+use prometheus::{IntCounter, IntGauge};
+use tokio::sync::{Notify, mpsc};
+use tracing::{info, warn};
+
+use super::SnapshotWish;
+
+/// Conditions of the gateway itself that may wait for the pipeline.
+pub const GATEWAY_CONDITIONS_MAX: usize = 16;
+
+/// Wakes sinks and counts.
+#[derive(Debug)]
+pub struct Publisher {
+    telemetry: Vec<InfluxHandle>,
+    /// Rung when the outbox has new rows.
+    outbox: Arc<Notify>,
+    gateway_conditions: mpsc::Sender<GatewayCondition>,
+    metrics: EngineMetrics,
+    pub(super) wants_snapshot: SnapshotWish,
+}
+
+impl Publisher {
+    /// A publisher to these sinks.
+    pub fn new(
+        telemetry: Vec<InfluxHandle>,
+        outbox: Arc<Notify>,
+        gateway_conditions: mpsc::Sender<GatewayCondition>,
+        metrics: &Metrics,
+    ) -> Publisher {
+        Publisher {
+            telemetry,
+            outbox,
+            gateway_conditions,
+            metrics: EngineMetrics::new(metrics),
+            wants_snapshot: SnapshotWish::new(false),
+        }
+    }
+
+    /// Tells everybody about a batch that is on the disk.
+    pub(super) fn publish(&self, site: Arc<Site>, committed: Committed) {
+        let Committed { sequence, effects, quota, wants_snapshot } = committed;
+        if wants_snapshot {
+            self.wants_snapshot.store(true, Ordering::Relaxed);
+        }
+        self.metrics.count(&effects.counts, effects.observations.len(), effects.observations.reading_count());
+        for alarm in &effects.alarms {
+            info!(alarm = %alarm.id, device = %alarm.device, condition = %alarm.condition, state = alarm.state.name(), "alarm changed");
+        }
+        for case in &effects.cases {
+            info!(case = %case.id, device = %case.device, condition = %case.condition, state = case.state.name(), "case changed");
+        }
+        for undecoded in effects.undecoded.iter().take(1) {
+            warn!(
+                source = %undecoded.frame.source, address = %undecoded.frame.address, reason = undecoded.reason.name(),
+                detail = %undecoded.detail, in_batch = effects.undecoded.len(), "frame kept undecoded"
+            );
+        }
+        if !effects.outbox.is_empty() {
+            self.outbox.notify_one();
+        }
+        for change in effects.outbox_changes.iter().filter(|change| change.state == OutboxState::Dead) {
+            warn!(row = %change.row_id, reason = %change.note, "delivery given up");
+        }
+        for sink in &self.telemetry {
+            let observations = Arc::clone(&effects.observations);
+            sink.offer(TelemetryBatch { sequence, site: Arc::clone(&site), observations });
+        }
+        if let Some(report) = quota
+            && self.gateway_conditions.try_send(quota_condition(&report)).is_err()
+        {
+            warn!("the quota alarm could not be raised: too many conditions of the gateway wait");
+        }
+    }
+
+    /// Shows how many cases are open.
+    pub(super) fn engine_state(&self, open_cases: usize) {
+        self.metrics.cases_open.set(i64::try_from(open_cases).unwrap_or(i64::MAX));
+    }
+}
+
+fn quota_condition(report: &QuotaReport) -> GatewayCondition {
+    let (batches, bytes) = (report.batches_dropped, report.bytes_dropped);
+    GatewayCondition {
+        condition: "quota_exceeded".to_owned(),
+        active: report.exceeded,
+        severity: Severity::Major,
+        detail: format!("the store's quota is full: {batches} batches ({bytes} bytes) of telemetry were dropped unsent"),
+        detail_zh: format!("存储配额已满：{batches} 批（{bytes} 字节）未发送的遥测数据被丢弃"),
+    }
+}
+
+/// Metrics of what the engine did. Handles are resolved once.
+#[derive(Debug)]
+pub struct EngineMetrics {
+    frames_decoded: IntCounter,
+    frames_retained: IntCounter,
+    undecoded: Vec<IntCounter>,
+    observations: IntCounter,
+    observations_late: IntCounter,
+    readings: IntCounter,
+    readings_not_good: IntCounter,
+    alarms_raised: Vec<IntCounter>,
+    alarms_cleared: IntCounter,
+    cases_opened: IntCounter,
+    cases_joined: IntCounter,
+    suppressed: Vec<IntCounter>,
+    notices: IntCounter,
+    cases_open: IntGauge,
+}
+
+impl EngineMetrics {
+    fn new(metrics: &Metrics) -> EngineMetrics {
+        let undecoded = metrics.counters("kerbside_frames_undecoded_total", "Frames that gave no readings.", &["reason"]);
+        let raised = metrics.counters("kerbside_alarms_raised_total", "Alarms raised.", &["severity"]);
+        let suppressed =
+            metrics.counters("kerbside_cases_suppressed_total", "Alarms that opened no case, by reason.", &["reason"]);
+        EngineMetrics {
+            frames_decoded: metrics.counter("kerbside_frames_decoded_total", "Frames that gave readings."),
+            frames_retained: metrics.counter("kerbside_frames_retained_total", "Retained MQTT messages."),
+            undecoded: UndecodedReason::ALL.iter().map(|reason| undecoded.with_label_values(&[reason.name()])).collect(),
+            observations: metrics.counter("kerbside_observations_total", "Rows for the database."),
+            observations_late: metrics.counter("kerbside_observations_late_total", "History and repeats: stored, never alarmed on."),
+            readings: metrics.counter("kerbside_readings_total", "Readings."),
+            readings_not_good: metrics.counter("kerbside_readings_not_good_total", "Readings that are missing, bad or suspect."),
+            alarms_raised: Severity::ALL.iter().map(|severity| raised.with_label_values(&[severity.name()])).collect(),
+            alarms_cleared: metrics.counter("kerbside_alarms_cleared_total", "Alarms cleared by good data."),
+            cases_opened: metrics.counter("kerbside_cases_opened_total", "Cases opened."),
+            cases_joined: metrics.counter("kerbside_cases_joined_total", "Episodes that joined an open case."),
+            suppressed: Suppression::ALL.iter().map(|reason| suppressed.with_label_values(&[reason.name()])).collect(),
+            notices: metrics.counter("kerbside_notices_total", "Notices written to the outbox."),
+            cases_open: metrics.gauge("kerbside_cases_open", "Cases that are not over."),
+        }
+    }
+
+    fn count(&self, counts: &Counts, observations: usize, readings: usize) {
+        self.frames_decoded.inc_by(counts.frames_decoded);
+        self.frames_retained.inc_by(counts.frames_retained);
+        self.observations.inc_by(observations as u64);
+        self.observations_late.inc_by(counts.observations_late);
+        self.readings.inc_by(readings as u64);
+        self.readings_not_good.inc_by(counts.readings_not_good);
+        self.alarms_cleared.inc_by(counts.alarms_cleared);
+        self.cases_opened.inc_by(counts.cases_opened);
+        self.cases_joined.inc_by(counts.cases_joined);
+        self.notices.inc_by(counts.notices);
+        let by_reason = self.undecoded.iter().zip(counts.frames_undecoded);
+        let by_severity = self.alarms_raised.iter().zip(counts.alarms_raised);
+        let by_suppression = self.suppressed.iter().zip(counts.suppressed);
+        for (counter, count) in by_reason.chain(by_severity).chain(by_suppression).filter(|(_, count)| *count > 0) {
+            counter.inc_by(count);
+        }
+    }
+}
+

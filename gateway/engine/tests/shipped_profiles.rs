@@ -1,0 +1,46 @@
+//! Every profile of the repository gives what its samples say.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use kerbside_engine::sample::run_sample;
+use kerbside_model::document::Problems;
+use kerbside_model::profile::parse_profile_text;
+
+#[test]
+fn every_sample_of_every_profile_in_the_repository_holds() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut wrong = Vec::new();
+    let mut samples = 0;
+    for folder in ["device-profiles", "bench/profiles"] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            let file = path.file_name().unwrap().to_string_lossy().into_owned();
+            let profile =
+                parse_profile_text(&file, &fs::read_to_string(&path).unwrap(), &Problems::default()).map(Arc::new);
+            let profile = profile.unwrap_or_else(|| panic!("{file} does not parse"));
+            for sample in &profile.samples {
+                samples += 1;
+                wrong
+                    .extend(run_sample(&profile, sample).iter().map(|what| format!("{file}: {}: {what}", sample.name)));
+            }
+        }
+    }
+    assert!(samples > 30, "only {samples} samples were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_samples_of_the_example_in_the_guide_hold() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../device-profiles/README.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let example = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let profile = parse_profile_text("README.md", example, &Problems::default()).map(Arc::new).unwrap();
+    for sample in &profile.samples {
+        assert_eq!(run_sample(&profile, sample), Vec::<String>::new(), "{}", sample.name);
+    }
+}

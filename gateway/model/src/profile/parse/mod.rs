@@ -1,0 +1,247 @@
+//! Reads a profile from YAML.
+//!
+//! Turns the nodes of one file of `device-profiles/` into a checked [`Profile`], or into every problem that the file
+//! has, each with line, key, value and mend. `device-profiles/README.md` describes the format for people.
+//! Nothing is kept, so nothing has to survive a crash; there are no metrics.
+
+mod detectors;
+mod points;
+mod samples;
+mod scalar;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::time::Duration;
+
+use super::{PayloadFormat, Profile, TimeField, TimeUnit};
+use crate::document::{self, Node, NodeKind, Problem, Problems, Section};
+use crate::profile::JsonPath;
+use crate::vocabulary::Kind;
+
+pub use detectors::detector_rule_names;
+
+/// A profile has no more points, detectors, conditions or samples than this: a file that has is not a profile.
+const ELEMENTS_MAX: usize = 512;
+/// Names of profiles, points and conditions are no longer than this many bytes.
+const NAME_BYTES_MAX: usize = 64;
+/// A component class (部件小类代码) has four digits in GB/T 30428.2-2013; newer drafts and cities use up to eight.
+const COMPONENT_CLASS_DIGITS_MAX: usize = 8;
+/// Registers that lie between two wanted ones are read too when there are at most so many: ten registers are 20 bytes,
+/// less than the request and the answer that they save.
+const GAP_MAX_DEFAULT: i64 = 10;
+/// Cheap units refuse long requests well before the 125 registers of the Modbus specification.
+const REGISTERS_MAX_DEFAULT: i64 = 60;
+/// No request asks for more registers (Modbus Application Protocol V1.1b3, function 3).
+const REGISTERS_MAX: i64 = 125;
+
+/// Reads a profile. Every problem is noted; the profile comes back only when it has none.
+pub fn parse_profile(file: &str, node: &Node, problems: &Problems) -> Option<Profile> {
+    let problems_before = problems.len();
+    let section = Section::top(file, node, problems);
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return None;
+    }
+    let report = Report { file, problems };
+    let payload = read_payload(&section, report);
+    let interval = read_interval(&section);
+    let points = points::read_points(&section, &payload, report);
+    let (conditions, detectors) = detectors::read_detectors(&section, &points, interval, report);
+    let samples = samples::read_samples(&section, &points, &payload, report);
+    let profile = Profile {
+        name: read_name(&section),
+        version: read_version(&section),
+        kind: read_kind(&section),
+        vendor: section.required_text("vendor", "write who makes the device; `Generic` when nobody in particular does"),
+        model: section.required_text("model", "write the maker's name of the model"),
+        component_class: read_component_class(&section),
+        payload,
+        interval,
+        points,
+        conditions,
+        detectors,
+        samples,
+    };
+    section.finish();
+    (problems.len() == problems_before).then_some(profile)
+}
+
+/// Reads a profile from its text. Environment variables are not replaced in profiles.
+pub fn parse_profile_text(file: &str, text: &str, problems: &Problems) -> Option<Profile> {
+    let problems_before = problems.len();
+    let node = document::parse(file, text, &|_| None, problems)?;
+    let profile = parse_profile(file, &node, problems);
+    if problems.len() == problems_before { profile } else { None }
+}
+
+/// Where problems of nodes deeper than a section go.
+#[derive(Clone, Copy)]
+struct Report<'a> {
+    file: &'a str,
+    problems: &'a Problems,
+}
+
+impl Report<'_> {
+    fn problem(self, place: &Place, value: &str, what: impl Into<String>, mend: impl Into<String>) {
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line: place.line,
+            key: place.key.clone(),
+            value: value.to_owned(),
+            what: what.into(),
+            mend: mend.into(),
+        });
+    }
+}
+
+/// Line and key of a node.
+struct Place {
+    line: usize,
+    key: String,
+}
+
+fn read_name(section: &Section<'_>) -> String {
+    let name = section.required_text("profile", "write the profile's name, such as `profile: acme-cover-2`");
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let fits = name.len() <= NAME_BYTES_MAX && !name.starts_with('-');
+    if !(is_plain && fits) {
+        section.problem(
+            "profile",
+            &name,
+            "not a name for a profile",
+            format!("use small letters, digits and hyphens, at most {NAME_BYTES_MAX}: acme-cover-2"),
+        );
+    }
+    name
+}
+
+fn read_version(section: &Section<'_>) -> u32 {
+    if !section.has("version") {
+        section.missing("version", "write `version: 1` and count up with each change that people should notice");
+        return 0;
+    }
+    let version = section.integer("version", 1, i64::from(u32::MAX));
+    version.and_then(|version| u32::try_from(version).ok()).unwrap_or(0)
+}
+
+fn read_kind(section: &Section<'_>) -> Kind {
+    let kinds = Kind::ALL.map(|kind| (kind.name(), kind));
+    if !section.has("kind") {
+        section.missing("kind", &format!("write one of {}", Kind::ALL.map(Kind::name).join(", ")));
+    }
+    section.choice("kind", &kinds).unwrap_or(Kind::Gateway)
+}
+
+fn read_component_class(section: &Section<'_>) -> String {
+    let class = section.text("component_class").unwrap_or_default();
+    if class.len() > COMPONENT_CLASS_DIGITS_MAX || !class.bytes().all(|byte| byte.is_ascii_digit()) {
+        section.problem(
+            "component_class",
+            &class,
+            "not a component class (部件小类代码)",
+            format!("write at most {COMPONENT_CLASS_DIGITS_MAX} digits in quotes, such as \"0103\""),
+        );
+    }
+    class
+}
+
+fn read_interval(section: &Section<'_>) -> Option<Duration> {
+    let interval = section.duration("interval")?;
+    if interval.is_zero() {
+        section.problem(
+            "interval",
+            "0",
+            "a device cannot report all the time",
+            "write how often it reports, or leave the key out",
+        );
+        return None;
+    }
+    Some(interval)
+}
+
+fn read_payload(section: &Section<'_>, report: Report<'_>) -> PayloadFormat {
+    let Some(payload) = section.section("payload") else {
+        section.missing("payload", "write `payload: {format: json}` or `payload: {format: registers}`");
+        return PayloadFormat::Json { time: None };
+    };
+    if !payload.has("format") {
+        payload.missing("format", "write json or registers");
+    }
+    let is_registers = payload.choice("format", &[("json", false), ("registers", true)]).unwrap_or(false);
+    let format = if is_registers {
+        let limit = |key, min, max, default| {
+            let limit = payload.integer(key, min, max).unwrap_or(default);
+            u16::try_from(limit).expect("the greatest limit is 125")
+        };
+        PayloadFormat::Registers {
+            gap_max: limit("gap_max", 0, REGISTERS_MAX, GAP_MAX_DEFAULT),
+            registers_max: limit("registers_max", 2, REGISTERS_MAX, REGISTERS_MAX_DEFAULT),
+        }
+    } else {
+        PayloadFormat::Json { time: payload.section("time").map(|time| read_time(time, report)) }
+    };
+    payload.finish();
+    format
+}
+
+fn read_time(time: Section<'_>, report: Report<'_>) -> TimeField {
+    if !time.has("unit") {
+        time.missing("unit", "write s, ms, auto (either, told apart by size) or rfc3339");
+    }
+    let units = [
+        ("s", TimeUnit::Seconds),
+        ("ms", TimeUnit::Milliseconds),
+        ("auto", TimeUnit::Auto),
+        ("rfc3339", TimeUnit::Rfc3339),
+    ];
+    let unit = time.choice("unit", &units).unwrap_or(TimeUnit::Auto);
+    let text = time.required_text("path", "write where the time stands, such as `path: ts`");
+    let place = Place { line: time.line(), key: time.path_of("path") };
+    let path = read_path(&text, &place, report);
+    time.finish();
+    TimeField { path, unit }
+}
+
+/// An empty text was reported as missing already.
+fn read_path(text: &str, place: &Place, report: Report<'_>) -> JsonPath {
+    match JsonPath::parse(text) {
+        Some(path) => path,
+        None => {
+            if !text.is_empty() {
+                report.problem(
+                    place,
+                    text,
+                    "not a place in a JSON document",
+                    "write the keys on the way with dots (`object.distance`, `rxInfo.0.rssi`), or `/a.b/c` when a key holds a dot",
+                );
+            }
+            JsonPath(Vec::new())
+        }
+    }
+}
+
+/// Points and conditions are fields and labels in databases and metrics: one spelling everywhere.
+fn check_snake_name(section: &Section<'_>, key: &str, name: &str, example: &str) {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let starts_well = name.is_empty() || name.starts_with(|first: char| first.is_ascii_lowercase());
+    if is_plain && starts_well && name.len() <= NAME_BYTES_MAX {
+        return;
+    }
+    section.problem(
+        key,
+        name,
+        "not a name that every database takes",
+        format!("use small letters, digits and underscores, a letter first, at most {NAME_BYTES_MAX}: {example}"),
+    );
+}
+
+fn check_element_count(section: &Section<'_>, key: &str, count: usize) {
+    if count > ELEMENTS_MAX {
+        section.problem(
+            key,
+            &count.to_string(),
+            format!("more than {ELEMENTS_MAX}"),
+            "this looks like several devices: write one profile for each model",
+        );
+    }
+}
