@@ -54,6 +54,8 @@ pub struct Gateway {
     pub store: Store,
     /// For what people do.
     pub intake: Intake,
+    /// For what was counted.
+    pub metrics: Metrics,
     /// The site that it runs with.
     pub site: Arc<Site>,
     sources: Stage,
@@ -120,12 +122,17 @@ impl Gateway {
         let telemetry = start_telemetry(&config, &store, &parts, &sinks)?;
         let started = start_pipeline(&config, &store, &parts, receiver, telemetry, Arc::clone(&wake))?;
         let StartedPipeline { stop: pipeline_stop, thread: pipeline, ended: pipeline_ended, engine, conditions } = started;
-        let sign_links = SignLinks::new(config.public_url.clone(), sign_key::load_or_make(&config.data_dir)?);
+        let api_address = listener.local_addr().context("ask where the API listens")?;
+        // A port that was left to the system is only known now.
+        let public_url = match config.listen.port() {
+            0 => format!("http://{api_address}"),
+            _ => config.public_url.clone(),
+        };
+        let sign_links = SignLinks::new(public_url, sign_key::load_or_make(&config.data_dir)?);
         start_delivery(&config, &store, &parts, &sinks, wake, &sign_links)?;
         sinks.tasks.spawn(watch::forward_conditions(conditions, parts.intake.clone(), sinks.shutdown.clone()));
         let sources = Stage::default();
         let brokers = start_sources(&config, &parts, &sources).await?;
-        let api_address = listener.local_addr().context("ask where the API listens")?;
         let state = ApiState {
             store: store.clone(),
             engine: engine.clone(),
@@ -149,6 +156,7 @@ impl Gateway {
             engine,
             store,
             intake: parts.intake,
+            metrics: parts.metrics,
             site: Arc::clone(&config.site),
             sources,
             pipeline_stop,
@@ -169,7 +177,6 @@ impl Gateway {
         self.sources.stop(SOURCES_STOP_MAX, "sources").await;
         self.pipeline_stop.cancel();
         let pipeline = self.pipeline;
-        drop((self.intake, self.engine));
         let joined = tokio::task::spawn_blocking(move || pipeline.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
             error!("the pipeline panicked");
@@ -248,7 +255,7 @@ fn start_delivery(
 ) -> anyhow::Result<()> {
     let mut targets = Vec::new();
     if let PlatformConfig::Open311(open311) = &config.platform {
-        let platform: Arc<dyn Platform> = Arc::new(Open311::new(open311.clone(), parts.clock.clone())?);
+        let platform: Arc<dyn Platform> = Arc::new(Open311::new(open311.clone(), parts.clock.clone(), &parts.metrics)?);
         let poller = outbox::status_poller(Arc::clone(&platform), open311.poll_interval, store, parts);
         sinks.spawn(format!("sink/{}/status", open311.name), &parts.health, poller.run(sinks.shutdown.clone()));
         targets.push((open311.name.clone(), Target::Platform(platform)));

@@ -6,3 +6,6 @@ pub mod influx;
 pub mod outbox;
 pub mod platforms;
 pub mod sign;
+
+#[cfg(test)]
+mod test_data;

@@ -25,7 +25,7 @@ pub(super) async fn stored<T: Send + 'static>(
     let store = state.store.clone();
     match tokio::task::spawn_blocking(move || query(&store)).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(StoreError::Cursor { .. })) => Err(ApiError::bad_request("the cursor is not one that this list gave")),
+        Ok(Err(StoreError::PageCursor { .. })) => Err(ApiError::bad_request("the cursor is not one that this list gave")),
         Ok(Err(error)) => Err(ApiError::unavailable(&error)),
         Err(error) => Err(ApiError::unavailable(&error)),
     }

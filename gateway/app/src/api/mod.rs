@@ -23,7 +23,9 @@ mod lists;
 mod openapi;
 mod sign_page;
 mod system;
-mod view;
+pub(crate) mod view;
+
+pub(crate) use view::case as case_view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

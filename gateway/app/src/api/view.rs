@@ -31,7 +31,7 @@ pub(super) fn alarm(alarm: &Alarm) -> Value {
     })
 }
 
-pub(super) fn case(case: &Case, history: &[CaseEvent]) -> Value {
+pub(crate) fn case(case: &Case, history: &[CaseEvent]) -> Value {
     let signed = case.signed.as_ref().map(|(by, at)| json!({ "by": by, "at": at }));
     let event = |event: &CaseEvent| {
         json!({ "at": event.at, "state": event.state, "by": event.by, "note": event.note })

@@ -1,1 +1,178 @@
-//! wip
+//! Turns the observations of committed batches into points of InfluxDB 2, or of anything that takes its line protocol.
+//!
+//! Batches come from memory as they are committed. What did not fit the queue, or was committed before a restart, is
+//! read back from the store ([`Backlog`]); live lines go first, the backlog follows in order and at a pace. Nothing is
+//! dropped but lines that the database itself refuses, one by one and counted: see `deliver`.
+//!
+//! What survives a crash: the cursor. Every batch up to it is in the database; it only moves over a gapless prefix and
+//! is stored at most once a second and at the end, so that after a crash some batches are sent again. A point that is
+//! sent twice is the same point.
+//!
+//! Metrics: `kerbside_influx_points_total`, `kerbside_influx_points_refused_total`, `kerbside_influx_bytes_total`,
+//! `kerbside_influx_requests_total{result}`, `kerbside_influx_request_seconds`, `kerbside_influx_lag_batches{sink}`.
+//! Health: `sink/NAME`.
+
+mod answer;
+mod deliver;
+mod encode;
+mod meters;
+mod progress;
+mod pump;
+mod setup;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kerbside_model::port::{Backlog, TelemetryBatch};
+use kerbside_runtime::{Health, Metrics, Secret, Shutdown};
+use tokio::sync::mpsc;
+
+use crate::http::HttpError;
+use deliver::Writer;
+use meters::Meters;
+use pump::Pump;
+use status::Status;
+
+/// Where and how to write.
+#[derive(Clone, Debug)]
+pub struct InfluxConfig {
+    /// Name of the sink in the configuration; the cursor is kept under it.
+    pub name: String,
+    /// Address of the database, with the path in front of `/api/v2` if there is one.
+    pub url: String,
+    /// Organisation, by name or id.
+    pub org: String,
+    /// Bucket, by name or id.
+    pub bucket: String,
+    /// A token that may write to the bucket.
+    pub token: Option<Secret>,
+    /// Authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Whether request bodies are compressed.
+    pub gzip: Gzip,
+    /// Lines a request; 5,000 is what InfluxDB's documentation recommends.
+    pub lines_max: usize,
+    /// Bytes a request before compression.
+    pub bytes_max: usize,
+    /// While a request is under way, lines are gathered for so long before a second one is sent.
+    pub flush_interval: Duration,
+    /// A request that takes longer has failed.
+    pub timeout: Duration,
+    /// Longest wait between two tries.
+    pub backoff_max: Duration,
+    /// Batches that wait in memory; further ones are read back from the store.
+    pub queue_batches_max: usize,
+}
+
+/// Whether request bodies are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gzip {
+    /// As they are: for a database on the same machine.
+    Off,
+    /// With gzip at its fastest level: about a seventh of the bytes.
+    On,
+}
+
+/// The configuration of the sink cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InfluxError {
+    /// The address is not one.
+    #[error("use {url} as the address of InfluxDB: {reason}")]
+    Url {
+        /// What was configured.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The token holds characters that no HTTP header can carry.
+    #[error("use the token of InfluxDB: it holds characters that no token has, such as a line break")]
+    Token,
+    /// A limit is zero.
+    #[error("use a limit of 0 for {0}: nothing could be sent")]
+    Limit(&'static str),
+    /// The HTTP client cannot be made.
+    #[error("connect to InfluxDB")]
+    Http(#[source] HttpError),
+}
+
+/// The sink, before it runs.
+pub struct InfluxSink {
+    writer: Arc<Writer>,
+    backlog: Arc<dyn Backlog>,
+    receiver: mpsc::Receiver<TelemetryBatch>,
+    offered: Arc<Offered>,
+    meters: Meters,
+    status: Status,
+}
+
+/// Where committed batches are offered. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct InfluxHandle {
+    sender: mpsc::Sender<TelemetryBatch>,
+    offered: Arc<Offered>,
+}
+
+/// What the offering side tells besides the batches.
+#[derive(Debug, Default)]
+struct Offered {
+    /// The newest number that was offered.
+    newest: AtomicU64,
+    /// The newest number that found the queue full.
+    left_through: AtomicU64,
+}
+
+impl InfluxSink {
+    /// Checks the configuration; does not connect.
+    pub fn new(
+        config: InfluxConfig,
+        backlog: Arc<dyn Backlog>,
+        metrics: &Metrics,
+        health: &Health,
+    ) -> Result<(InfluxSink, InfluxHandle), InfluxError> {
+        let limits = [
+            ("lines_max", config.lines_max),
+            ("bytes_max", config.bytes_max),
+            ("queue_batches_max", config.queue_batches_max),
+        ];
+        if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
+            return Err(InfluxError::Limit(name));
+        }
+        let (sender, receiver) = mpsc::channel(config.queue_batches_max);
+        let offered = Arc::new(Offered::default());
+        let meters = Meters::new(metrics, &config.name);
+        let status = Status::new(&config.name, health);
+        let writer = Arc::new(Writer::new(config, meters.clone())?);
+        let handle = InfluxHandle { sender, offered: Arc::clone(&offered) };
+        Ok((InfluxSink { writer, backlog, receiver, offered, meters, status }, handle))
+    }
+
+    /// Delivers until it is told to end; then sends what is in memory within five seconds and stores the cursor.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        let Some(cursor) = pump::load_cursor(&mut self, &shutdown).await else { return };
+        Pump::new(self, cursor).run(shutdown).await;
+    }
+}
+
+impl fmt::Debug for InfluxSink {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("InfluxSink").field("config", self.writer.config()).finish_non_exhaustive()
+    }
+}
+
+impl InfluxHandle {
+    /// Offers a committed batch: every number, in order, also of batches without observations. Never waits; when the
+    /// queue is full, the batch is read back from the store later.
+    pub fn offer(&self, batch: TelemetryBatch) {
+        let sequence = batch.sequence;
+        self.offered.newest.fetch_max(sequence, Ordering::AcqRel);
+        if self.sender.try_send(batch).is_err() {
+            self.offered.left_through.fetch_max(sequence, Ordering::AcqRel);
+        }
+    }
+}

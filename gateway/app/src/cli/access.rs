@@ -1,0 +1,116 @@
+//! How a command reaches the gateway's records: by the API of the running gateway, or else by the store under its lock.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use kerbside_runtime::{Clock, Health, Metrics};
+use kerbside_sinks::http;
+use kerbside_store::Store;
+use serde_json::Value;
+
+use crate::config::{self, Config, ProcessEnvironment};
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where records are.
+#[derive(Debug)]
+pub(super) enum Access {
+    /// A gateway runs and answers.
+    Api(Api),
+    /// None runs; the store is ours while the command runs.
+    Store(Store, Box<Config>),
+}
+
+/// The API of a running gateway.
+#[derive(Debug)]
+pub(super) struct Api {
+    client: reqwest::Client,
+    base: String,
+    account: Option<(String, String)>,
+}
+
+/// Reads the configuration and finds out whether its gateway runs.
+pub(super) async fn open(path: &Path) -> anyhow::Result<Access> {
+    let config = match config::load(path, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(problems) => {
+            super::say_problems(&problems);
+            bail!("read the configuration {}", path.display());
+        }
+    };
+    let client = http::client(ANSWER_TIMEOUT, None)?;
+    let account = config.accounts.first().map(|account| (account.name.clone(), account.password.expose().to_owned()));
+    let api = Api { client, base: format!("http://{}", reachable(config.listen)), account };
+    if api.client.get(format!("{}/health/live", api.base)).send().await.is_ok() {
+        return Ok(Access::Api(api));
+    }
+    let store = Store::open(config.store.config.clone(), Clock::System, &Metrics::default(), &Health::default())?;
+    Ok(Access::Store(store, Box::new(config)))
+}
+
+/// What listens everywhere is reached on loopback.
+fn reachable(listen: std::net::SocketAddr) -> std::net::SocketAddr {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    std::net::SocketAddr::new(ip, listen.port())
+}
+
+impl Api {
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.answer(self.client.get(format!("{}{path}", self.base))).await
+    }
+
+    /// Every page of a list.
+    pub(super) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let page = match &cursor {
+                Some(cursor) => format!("{path}{joint}limit=1000&cursor={}", escape(cursor)),
+                None => format!("{path}{joint}limit=1000"),
+            };
+            let mut answer = self.get(&page).await?;
+            if let Some(Value::Array(more)) = answer.get_mut("items").map(Value::take) {
+                items.extend(more);
+            }
+            cursor = answer.get("next").and_then(Value::as_str).map(str::to_owned);
+            if cursor.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.answer(self.client.post(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let request = match &self.account {
+            Some((name, password)) => request.basic_auth(name, Some(password)),
+            None => request,
+        };
+        let response = request.send().await.context("ask the running gateway")?;
+        let status = response.status();
+        let text = http::text(response).await.context("read the running gateway's answer")?;
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(body);
+        }
+        let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or(&text);
+        bail!("do it: the gateway answers {status}: {message}")
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}

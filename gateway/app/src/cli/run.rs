@@ -1,0 +1,71 @@
+//! `kerbside run`: the gateway, until it is told to stop.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use kerbside_runtime::{Clock, logging};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use super::say_problems;
+use crate::config::{self, ProcessEnvironment};
+use crate::gateway::Gateway;
+
+/// Arguments of `kerbside run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArguments {
+    /// The configuration.
+    #[arg(long, default_value = "gateway.yaml")]
+    config: PathBuf,
+}
+
+/// Worker threads for sources, sinks and API. The engine and the store have threads of their own.
+pub(super) const WORKER_THREADS: usize = 2;
+
+pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
+    let config = match config::load(&arguments.config, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(problems) => {
+            say_problems(&problems);
+            return Ok(super::check::UNSOUND);
+        }
+    };
+    logging::start(config.log.format, &config.log.level);
+    runtime()?.block_on(async {
+        let mut gateway = Gateway::start(config, Clock::System, 1.0).await?;
+        // Without a service manager there is nobody to tell.
+        drop(sd_notify::notify(false, &[NotifyState::Ready]));
+        let ended_well = tokio::select! {
+            () = told_to_stop() => true,
+            () = gateway.failed() => false,
+        };
+        drop(sd_notify::notify(false, &[NotifyState::Stopping]));
+        info!("stopping");
+        gateway.stop().await;
+        if !ended_well {
+            error!("the pipeline ended by itself; the service manager should start the gateway again");
+            return Ok(1);
+        }
+        info!("stopped");
+        Ok(0)
+    })
+}
+
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(WORKER_THREADS).enable_all().build().context("start the asynchronous runtime")
+}
+
+/// Returns at the first SIGTERM or SIGINT.
+pub(super) async fn told_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the signals end the process at once, which every stage survives.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,135 @@
+//! From nothing to an accepted session: name, TCP, TLS, CONNECT, CONNACK. Keeps nothing and counts nothing.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Context;
+use super::codec::{CodecError, ConnAck, Decoder, Incoming, put_connect};
+
+/// How long each of the two halves, reaching the broker and being accepted by it, may take.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a read has room for: some hundred messages, and below the size from which allocators ask the kernel each time.
+pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// TCP or TLS.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+pub(super) type Stream = Box<dyn Duplex>;
+
+/// Why there is no connection (any more).
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error("find the address of {host}")]
+    Name {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("connect to {endpoint}")]
+    Tcp {
+        endpoint: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("agree on TLS with {endpoint}")]
+    Tls {
+        endpoint: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{step} {endpoint}: no answer in {} s", CONNECT_TIMEOUT.as_secs())]
+    NoAnswer { step: &'static str, endpoint: String },
+    #[error("log in at {endpoint}: the broker refuses: {reason}")]
+    Refused { endpoint: String, reason: String },
+    #[error("stay connected to {endpoint}: the broker closed the connection")]
+    Closed { endpoint: String },
+    #[error("stay connected to {endpoint}: the broker ended it: {reason}")]
+    Disconnected { endpoint: String, reason: String },
+    #[error("stay connected to {endpoint}: not a word for {seconds} s")]
+    Silent { endpoint: String, seconds: u64 },
+    #[error("stay connected to {endpoint}: the broker takes nothing for {seconds} s")]
+    Stalled { endpoint: String, seconds: u64 },
+    #[error("stay connected to {endpoint}")]
+    Broken {
+        endpoint: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("understand {endpoint}")]
+    Codec {
+        endpoint: String,
+        #[source]
+        source: CodecError,
+    },
+}
+
+/// A session that the broker accepted.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    /// What came behind the CONNACK.
+    pub(super) buffer: BytesMut,
+    pub(super) decoder: Decoder,
+    pub(super) answer: ConnAck,
+}
+
+/// Reaches the broker and is accepted by it.
+pub(super) async fn open(context: &Context) -> Result<Opened, ConnectionError> {
+    let no_answer = |step| move |_| ConnectionError::NoAnswer { step, endpoint: context.endpoint.clone() };
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, reach(context)).await.map_err(no_answer("connect to"))??;
+    tokio::time::timeout(CONNECT_TIMEOUT, log_in(context, stream)).await.map_err(no_answer("log in at"))?
+}
+
+async fn reach(context: &Context) -> Result<Stream, ConnectionError> {
+    let config = &context.config;
+    let addresses = tokio::net::lookup_host((config.host.as_str(), config.port))
+        .await
+        .map_err(|source| ConnectionError::Name { host: config.host.clone(), source })?;
+    let addresses: Vec<_> = addresses.collect();
+    let tcp_error = |source| ConnectionError::Tcp { endpoint: context.endpoint.clone(), source };
+    let tcp = TcpStream::connect(addresses.as_slice()).await.map_err(tcp_error)?;
+    tcp.set_nodelay(true).map_err(tcp_error)?;
+    let Some((connector, name)) = &context.tls else { return Ok(Box::new(tcp)) };
+    let tls = connector
+        .connect(name.clone(), tcp)
+        .await
+        .map_err(|source| ConnectionError::Tls { endpoint: context.endpoint.clone(), source })?;
+    Ok(Box::new(tls))
+}
+
+async fn log_in(context: &Context, mut stream: Stream) -> Result<Opened, ConnectionError> {
+    let broken = |source| ConnectionError::Broken { endpoint: context.endpoint.clone(), source };
+    let codec = |source| ConnectionError::Codec { endpoint: context.endpoint.clone(), source };
+    let mut out = BytesMut::new();
+    put_connect(&context.config, &mut out);
+    stream.write_all(&out).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
+    let mut decoder = Decoder::new(context.config.version, context.config.packet_bytes_max);
+    let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    loop {
+        match decoder.next(&mut buffer).map_err(codec)? {
+            Some(Incoming::ConnAck(answer)) => return accept(context, Opened { stream, buffer, decoder, answer }),
+            Some(Incoming::Disconnect(reason)) => {
+                return Err(ConnectionError::Refused { endpoint: context.endpoint.clone(), reason });
+            }
+            Some(_) => {
+                let problem = "it is not the first packet".to_owned();
+                return Err(codec(CodecError::Control { packet: "CONNACK", problem }));
+            }
+            None => {}
+        }
+        if stream.read_buf(&mut buffer).await.map_err(broken)? == 0 {
+            return Err(ConnectionError::Closed { endpoint: context.endpoint.clone() });
+        }
+    }
+}
+
+fn accept(context: &Context, opened: Opened) -> Result<Opened, ConnectionError> {
+    match &opened.answer.refusal {
+        Some(reason) => Err(ConnectionError::Refused { endpoint: context.endpoint.clone(), reason: reason.clone() }),
+        None => Ok(opened),
+    }
+}

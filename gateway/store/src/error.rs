@@ -1,0 +1,151 @@
+//! What can go wrong between the gateway and its disk.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::batch::CodecError;
+
+/// The store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The data folder cannot be made or reached.
+    #[error("use the data folder {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process holds the lock of the data folder.
+    #[error("open the store in {}: another kerbside runs on this folder; stop it or name another folder", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The lock file cannot be used.
+    #[error("lock {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The database cannot be opened.
+    #[error("open the database {}", path.display())]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A newer kerbside wrote the database.
+    #[error(
+        "open the database {}: it has schema version {found} and this kerbside knows versions up to {known}; \
+         install the newer kerbside again, or move the data folder away and start with an empty one",
+        path.display()
+    )]
+    TooNew {
+        /// The database file.
+        path: PathBuf,
+        /// Version of the schema in the file.
+        found: u32,
+        /// Newest version that this program knows.
+        known: u32,
+    },
+    /// The schema could not be brought to a newer version; the database is as it was before.
+    #[error("migrate the database to schema version {version}")]
+    Migrate {
+        /// The version that could not be reached.
+        version: u32,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A damaged database could not be moved out of the way.
+    #[error("set the damaged database {} aside", path.display())]
+    SetAside {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The writer thread could not be started.
+    #[error("start the writer thread of the store")]
+    Thread(#[source] io::Error),
+    /// The writer thread has ended; nothing more is committed.
+    #[error("hand over to the store: its writer has ended")]
+    Closed,
+    /// The store was closed while the disk refused writes. These commits were never acknowledged.
+    #[error("close the store: {commits} commits could not be written and were not acknowledged")]
+    Unwritten {
+        /// How many commits were given up.
+        commits: u64,
+        /// Why the first of them failed.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A write other than a commit failed.
+    #[error("write {what}")]
+    Write {
+        /// What was to be written.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A read failed.
+    #[error("read {what} from the store")]
+    Read {
+        /// What was to be read.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A stored batch cannot be read back.
+    #[error("read batch {sequence} from the store")]
+    DamagedBatch {
+        /// Number of the batch.
+        sequence: u64,
+        /// Why.
+        #[source]
+        source: CodecError,
+    },
+    /// A stored site cannot be read back.
+    #[error("read site {hash} from the store")]
+    DamagedSite {
+        /// Content hash of the site.
+        hash: String,
+        /// Why.
+        #[source]
+        source: CodecError,
+    },
+    /// A stored record is not what this program writes.
+    #[error("read {what} {id} from the store")]
+    DamagedRecord {
+        /// "alarm", "case" ...
+        what: &'static str,
+        /// Id of the record.
+        id: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The cursor of a page was not made by this store.
+    #[error("read the page after {cursor:?}: this is no cursor that the store gave out")]
+    PageCursor {
+        /// The cursor as it was given.
+        cursor: String,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn read(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+        move |source| StoreError::Read { what, source }
+    }
+}

@@ -1,0 +1,207 @@
+//! Keeps frames that gave no readings, and a list of addresses that no device has.
+//!
+//! Both are bounded: by bytes, by rows of one address (so that a babbling device cannot push out the others), and by
+//! the number of unknown addresses. The oldest go first, and what goes is counted.
+
+use std::collections::HashMap;
+
+use kerbside_model::{Payload, Timestamp, Undecoded, UndecodedReason};
+use rusqlite::{Connection, params};
+
+use crate::metrics::Dropped;
+use crate::totals::Totals;
+
+/// Frames kept of one source, address and reason.
+pub(crate) const FRAMES_OF_ONE_ADDRESS_MAX: usize = 100;
+/// Unknown addresses kept; the ones that were heard longest ago go first.
+pub(crate) const UNKNOWN_DEVICES_MAX: u64 = 10_000;
+/// Bytes kept of the last payload of an unknown address: enough to recognise the device.
+const UNKNOWN_PAYLOAD_BYTES_MAX: usize = 1024;
+/// Bytes that a row takes beside its frame and texts: its columns and its place in the index.
+const ROW_BYTES: u64 = 96;
+
+type Key<'a> = (&'a str, &'a str, UndecodedReason);
+
+/// Writes undecoded frames and unknown addresses, and drops the oldest over the limits. Inside a transaction.
+pub(crate) fn write(
+    connection: &Connection,
+    frames: &[Undecoded],
+    bytes_max: u64,
+    totals: &mut Totals,
+    dropped: &mut Dropped,
+) -> rusqlite::Result<()> {
+    let keys = insert_newest(connection, frames, totals, dropped)?;
+    for key in keys {
+        trim_address(connection, key, totals, dropped)?;
+    }
+    if totals.undecoded_bytes > bytes_max {
+        drop_oldest(connection, bytes_max, totals, dropped)?;
+    }
+    write_unknown_devices(connection, frames, totals)
+}
+
+/// Inserts at most the newest hundred of each key; of the rest, nothing would stay anyway.
+fn insert_newest<'a>(
+    connection: &Connection,
+    frames: &'a [Undecoded],
+    totals: &mut Totals,
+    dropped: &mut Dropped,
+) -> rusqlite::Result<Vec<Key<'a>>> {
+    let mut surplus: HashMap<Key<'a>, usize> = HashMap::new();
+    for undecoded in frames {
+        *surplus.entry(key_of(undecoded)).or_default() += 1;
+    }
+    let keys: Vec<Key<'a>> = surplus.keys().copied().collect();
+    surplus.values_mut().for_each(|count| *count = count.saturating_sub(FRAMES_OF_ONE_ADDRESS_MAX));
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO undecoded(source, address, reason, device, detail, at, bytes, frame) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    for undecoded in frames {
+        let key = key_of(undecoded);
+        let frame = postcard::to_stdvec(&undecoded.frame).expect("frames are plain data");
+        let bytes = ROW_BYTES + (frame.len() + undecoded.detail.len()) as u64;
+        let left_out = surplus.get_mut(&key).expect("every key was counted");
+        if *left_out > 0 {
+            *left_out -= 1;
+            count_dropped(1, bytes, totals, dropped);
+            continue;
+        }
+        let received_at = undecoded.frame.received_at.as_millis();
+        let (source, address, reason) = key;
+        statement.execute(params![
+            source,
+            address,
+            reason.name(),
+            undecoded.device,
+            undecoded.detail,
+            received_at,
+            bytes,
+            frame
+        ])?;
+        totals.undecoded += 1;
+        totals.undecoded_bytes += bytes;
+    }
+    Ok(keys)
+}
+
+fn key_of(undecoded: &Undecoded) -> Key<'_> {
+    (&undecoded.frame.source, undecoded.frame.address.as_str(), undecoded.reason)
+}
+
+fn trim_address(
+    connection: &Connection,
+    (source, address, reason): Key<'_>,
+    totals: &mut Totals,
+    dropped: &mut Dropped,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM undecoded WHERE number IN (SELECT number FROM undecoded \
+         WHERE source = ?1 AND address = ?2 AND reason = ?3 ORDER BY number DESC LIMIT -1 OFFSET ?4) RETURNING bytes",
+    )?;
+    let mut rows = statement.query(params![source, address, reason.name(), FRAMES_OF_ONE_ADDRESS_MAX])?;
+    while let Some(row) = rows.next()? {
+        remove_row(row.get(0)?, totals, dropped);
+    }
+    Ok(())
+}
+
+fn drop_oldest(
+    connection: &Connection,
+    bytes_max: u64,
+    totals: &mut Totals,
+    dropped: &mut Dropped,
+) -> rusqlite::Result<()> {
+    let mut last = 0_i64;
+    let mut statement = connection.prepare_cached("SELECT number, bytes FROM undecoded ORDER BY number")?;
+    let mut rows = statement.query([])?;
+    while totals.undecoded_bytes > bytes_max {
+        let Some(row) = rows.next()? else { break };
+        last = row.get(0)?;
+        remove_row(row.get(1)?, totals, dropped);
+    }
+    drop(rows);
+    connection.prepare_cached("DELETE FROM undecoded WHERE number <= ?1")?.execute([last])?;
+    Ok(())
+}
+
+fn remove_row(bytes: u64, totals: &mut Totals, dropped: &mut Dropped) {
+    totals.undecoded = totals.undecoded.saturating_sub(1);
+    totals.undecoded_bytes = totals.undecoded_bytes.saturating_sub(bytes);
+    count_dropped(1, bytes, totals, dropped);
+}
+
+fn count_dropped(rows: u64, bytes: u64, totals: &mut Totals, dropped: &mut Dropped) {
+    totals.dropped_undecoded += rows;
+    dropped.undecoded_bytes += bytes;
+}
+
+/// What one commit heard of one unknown address.
+struct Heard<'a> {
+    first: Timestamp,
+    last: Timestamp,
+    frames: u64,
+    payload: &'a Payload,
+}
+
+fn write_unknown_devices(connection: &Connection, frames: &[Undecoded], totals: &mut Totals) -> rusqlite::Result<()> {
+    let mut heard: HashMap<(&str, &str), Heard<'_>> = HashMap::new();
+    for undecoded in frames.iter().filter(|undecoded| undecoded.reason == UndecodedReason::UnknownDevice) {
+        let frame = &undecoded.frame;
+        let at = frame.received_at;
+        let new = Heard { first: at, last: at, frames: 0, payload: &frame.payload };
+        let entry = heard.entry((&frame.source, frame.address.as_str())).or_insert(new);
+        entry.first = entry.first.min(at);
+        entry.last = entry.last.max(at);
+        entry.frames += 1;
+        entry.payload = &frame.payload;
+    }
+    for ((source, address), heard) in heard {
+        let is_new = write_unknown_device(connection, source, address, &heard)?;
+        totals.unknown_devices += u64::from(is_new);
+    }
+    if totals.unknown_devices > UNKNOWN_DEVICES_MAX {
+        let surplus = totals.unknown_devices - UNKNOWN_DEVICES_MAX;
+        let query = "DELETE FROM unknown_devices WHERE (source, address) IN \
+                     (SELECT source, address FROM unknown_devices ORDER BY last_seen LIMIT ?1)";
+        let removed = connection.prepare_cached(query)?.execute([surplus])?;
+        totals.unknown_devices -= removed as u64;
+    }
+    Ok(())
+}
+
+/// Returns whether the address was not in the list yet.
+fn write_unknown_device(
+    connection: &Connection,
+    source: &str,
+    address: &str,
+    heard: &Heard<'_>,
+) -> rusqlite::Result<bool> {
+    let (first, last) = (heard.first.as_millis(), heard.last.as_millis());
+    let payload = postcard::to_stdvec(&shortened(heard.payload)).expect("payloads are plain data");
+    let updated = connection
+        .prepare_cached(
+            "UPDATE unknown_devices SET last_seen = max(last_seen, ?3), frames = frames + ?4, payload = ?5 \
+             WHERE source = ?1 AND address = ?2",
+        )?
+        .execute(params![source, address, last, heard.frames, payload])?;
+    if updated > 0 {
+        return Ok(false);
+    }
+    connection.prepare_cached("INSERT INTO unknown_devices VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+        source,
+        address,
+        first,
+        last,
+        heard.frames,
+        payload
+    ])?;
+    Ok(true)
+}
+
+fn shortened(payload: &Payload) -> Payload {
+    match payload {
+        Payload::Bytes(bytes) => Payload::Bytes(bytes.slice(..bytes.len().min(UNKNOWN_PAYLOAD_BYTES_MAX))),
+        Payload::Registers(read) => Payload::Registers(read.clone()),
+    }
+}
