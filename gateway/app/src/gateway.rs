@@ -33,7 +33,7 @@ use tracing::{error, info, warn};
 use crate::api::{self, ApiState};
 use crate::config::{Config, PlatformConfig};
 use crate::pipeline::backlog::StoreBacklog;
-use crate::pipeline::publish::{GATEWAY_CONDITIONS_MAX, Publisher};
+use crate::pipeline::publish::{self, GATEWAY_CONDITIONS_MAX, Publisher};
 use crate::pipeline::{EngineHandle, Pipeline, PipelineSettings, recover};
 
 /// Sinks get so long to finish what they hold.
@@ -143,6 +143,7 @@ impl Gateway {
             site: Arc::clone(&config.site),
             accounts: Arc::new(config.accounts.clone()),
             sign_links,
+            zone: jiff::tz::TimeZone::get(&config.zone).with_context(|| format!("find the time zone {}", config.zone))?,
             speed,
         };
         start_api(listener, state, &sinks);
@@ -241,6 +242,9 @@ fn start_pipeline(
     let thread = pipeline.spawn(stop.clone(), guard).context("start the pipeline's thread")?;
     let first = parts.intake.try_submit(vec![Input::Site(Arc::clone(&config.site))], Receipt::None);
     first.context("hand the site to the pipeline")?;
+    // A report of the quota that was lost with the last process is made up for; the engine ignores what it knows.
+    let quota = publish::quota_condition(&store.stats()?);
+    parts.intake.try_submit(vec![Input::Gateway(quota)], Receipt::None).context("tell the pipeline of the quota")?;
     Ok(StartedPipeline { stop, thread, ended, engine, conditions })
 }
 

@@ -6,7 +6,7 @@ use kerbside_model::id::hashed;
 use kerbside_model::site::LEDGER;
 use kerbside_model::{
     Audit, Case, CaseEvent, CaseReport, CaseState, Effects, Notice, NoticeReason, OutboxRow, OutboxState, OutboxTask,
-    Severity, Site, Timestamp,
+    PlatformStatus, Severity, Site, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -209,17 +209,24 @@ impl Cases {
     }
 
     /// A platform tells a state. It never takes back what happened here since.
-    pub(crate) fn platform_says(&mut self, ctx: &mut Context<'_>, id: &str, platform: &str, to: CaseState, note: &str) {
-        let Some(record) = self.records.get(id).filter(|record| record.case.platform == platform) else {
-            ctx.audit(platform, "status_ignored", id, "there is no open case of this id");
+    pub(crate) fn platform_says(&mut self, ctx: &mut Context<'_>, status: &PlatformStatus) {
+        let PlatformStatus { case_id, platform, platform_id, state: to, note } = status;
+        let Some(record) = self.records.get_mut(case_id).filter(|record| record.case.platform == *platform) else {
+            ctx.audit(platform, "status_ignored", case_id, "there is no open case of this id");
             return;
         };
         let from = record.case.state;
-        let is_news = is_side(to) || is_side(from) || is_before(from, to);
-        if from.is_final() || from == to || !is_news {
+        if from.is_final() {
             return;
         }
-        self.enter(ctx, id, to, platform, note);
+        if record.case.platform_id.is_none() && !platform_id.is_empty() {
+            record.case.platform_id = Some(platform_id.clone());
+            record.event(ctx, platform, &format!("found as {platform_id}"));
+        }
+        let is_news = is_side(*to) || is_side(from) || is_before(from, *to);
+        if from != *to && is_news {
+            self.enter(ctx, case_id, *to, platform, note);
+        }
     }
 
     fn enter(&mut self, ctx: &mut Context<'_>, id: &str, to: CaseState, by: &str, note: &str) {

@@ -97,7 +97,7 @@ impl Engine {
                 Input::Delivery(delivery) => self.take_delivery(delivery, now, &mut work.effects),
                 Input::Platform(status) => {
                     let (mut ctx, cases) = self.case_context(now, &mut work.effects);
-                    cases.platform_says(&mut ctx, &status.case_id, &status.platform, status.state, &status.note);
+                    cases.platform_says(&mut ctx, status);
                     self.mark_ended(&status.case_id, now, &mut work.effects);
                 }
                 Input::Source(status) => self.take_source(status, now),

@@ -12,9 +12,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// The broker library tells every device that comes and goes, which is not news.
+const QUIET: &str = "mqtt5=error";
+
 /// Starts the log. `level` is used when `KERBSIDE_LOG` is not set. A second call does nothing.
 pub fn start(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_from_env("KERBSIDE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let configured = || EnvFilter::new(format!("{level},{QUIET}"));
+    let filter = EnvFilter::try_from_env("KERBSIDE_LOG").unwrap_or_else(|_| configured());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

@@ -68,6 +68,8 @@ pub struct ApiState {
     pub accounts: Arc<Vec<Account>>,
     /// Checks the links in messages.
     pub sign_links: SignLinks,
+    /// The officers' time zone.
+    pub zone: jiff::tz::TimeZone,
     /// How many times faster than real the time runs; 1 but in a demonstration.
     pub speed: f64,
 }

@@ -6,7 +6,8 @@
 use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
-use kerbside_model::{Case, OperatorAction};
+use jiff::tz::TimeZone;
+use kerbside_model::{Case, OperatorAction, Timestamp};
 use serde::Deserialize;
 
 use super::ApiState;
@@ -24,7 +25,7 @@ pub(super) struct SignForm {
 
 pub(super) async fn show(State(state): State<ApiState>, Path((case_id, token)): Path<(String, String)>) -> Response {
     match find(&state, &case_id, &token).await {
-        Ok(case) => Html(page(&case, &state.sign_links.url(&case.id))).into_response(),
+        Ok(case) => Html(page(&case, &state.sign_links.url(&case.id), &state.zone)).into_response(),
         Err(response) => response,
     }
 }
@@ -47,7 +48,7 @@ pub(super) async fn sign(
         }
     }
     match find(&state, &case_id, &token).await {
-        Ok(case) => Html(page(&case, &state.sign_links.url(&case.id))).into_response(),
+        Ok(case) => Html(page(&case, &state.sign_links.url(&case.id), &state.zone)).into_response(),
         Err(response) => response,
     }
 }
@@ -65,7 +66,7 @@ async fn find(state: &ApiState, case_id: &str, token: &str) -> Result<Case, Resp
     found.map(|(case, _)| case).ok_or_else(unknown)
 }
 
-fn page(case: &Case, url: &str) -> String {
+fn page(case: &Case, url: &str, zone: &TimeZone) -> String {
     let report = &case.report;
     let row = |name: &str, value: &str| {
         if value.is_empty() { String::new() } else { format!("<dt>{name}</dt><dd>{}</dd>", escape(value)) }
@@ -75,7 +76,7 @@ fn page(case: &Case, url: &str) -> String {
         row("地点 Place", &report.place),
         row("设备 Device", &format!("{} {} {}", report.kind_zh, report.device_name, report.device)),
         row("情况 What", &format!("{}\n{}", report.explanation_zh, report.explanation)),
-        row("发生时间 Since", &beijing(report.occurred_at)),
+        row("发生时间 Since", &local(report.occurred_at, zone)),
         row("坐标 Position", &position),
         row("责任单位 Unit", &report.unit),
         row("案件 Case", &case.id),
@@ -84,7 +85,7 @@ fn page(case: &Case, url: &str) -> String {
     .concat();
     let action = match &case.signed {
         Some((by, at)) => {
-            format!("<p class=done>已签收 Signed：{}，{}</p>", escape(by), beijing(*at))
+            format!("<p class=done>已签收 Signed：{}，{}</p>", escape(by), local(*at, zone))
         }
         None if case.state.is_final() => "<p class=done>案件已结束。 The case is over.</p>".to_owned(),
         None => format!(
@@ -102,11 +103,10 @@ fn path_of(url: &str) -> &str {
     url.find("/s/").map_or(url, |start| &url[start..])
 }
 
-/// Beijing time: what the officer's watch shows.
-fn beijing(at: kerbside_model::Timestamp) -> String {
-    let offset = jiff::tz::TimeZone::fixed(jiff::tz::offset(8));
+/// What the officer's watch shows.
+fn local(at: Timestamp, zone: &TimeZone) -> String {
     match jiff::Timestamp::from_millisecond(at.as_millis()) {
-        Ok(time) => time.to_zoned(offset).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Ok(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => at.to_string(),
     }
 }
@@ -149,6 +149,7 @@ mod tests {
 
     #[test]
     fn times_are_those_of_the_officers_watch() {
-        assert_eq!(beijing(kerbside_model::Timestamp(1_586_400_800_535)), "2020-04-09 10:53:20");
+        let zone = TimeZone::get("Asia/Shanghai").unwrap();
+        assert_eq!(local(Timestamp(1_586_400_800_535), &zone), "2020-04-09 10:53:20");
     }
 }

@@ -165,7 +165,7 @@ fn move_stored(store: Store, config: &Config, id: &str, action: OperatorAction) 
         inputs: vec![StoredInput::Operator(action)],
         effects,
         snapshot: None,
-        done: Box::new(move |_| drop(sender.send(()))),
+        done: Box::new(move |committed| sender.try_send(committed.sequence).unwrap_or_default()),
     })?;
     receiver.recv().context("commit the move")?;
     show_stored(store, id)

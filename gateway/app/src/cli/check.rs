@@ -4,8 +4,6 @@
 //! problem on standard error and exit code 2. Rows of the inventory that `kerbside run` would leave out count as
 //! problems here, and so does what a component refuses when it is built. Nothing is bound or connected.
 
-mod trial;
-
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +12,7 @@ use kerbside_model::document::Problem;
 use kerbside_sinks::influx::InfluxConfig;
 use serde::Serialize;
 
+use super::trial;
 use crate::config::read::{bytes_text, duration_text};
 use crate::config::{self, Config, Environment, PlatformConfig, ProcessEnvironment};
 

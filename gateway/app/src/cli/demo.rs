@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use kerbside_model::document::parse_duration;
-use kerbside_model::{Alarm, Case, Input, MaskKind, OperatorAction, OutboxTask, Severity, Timestamp};
+use kerbside_model::{Alarm, AlarmState, Case, Input, MaskKind, OperatorAction, OutboxTask, Severity, Timestamp};
 use kerbside_runtime::logging::{self, LogFormat};
 use kerbside_runtime::{Chain, Clock, Receipt, Shutdown};
 use kerbside_simulator::{
@@ -196,7 +196,12 @@ impl Teller {
 fn alarm_line(alarm: &Alarm) -> String {
     let suppressed = alarm.suppressed.map(|reason| format!(" [no case: {}]", reason.name())).unwrap_or_default();
     let (state, condition) = (alarm.state.name(), &alarm.condition);
-    format!("alarm  {} {condition} {state}: {}{suppressed}", alarm.device, alarm.explanation)
+    let text = match alarm.state {
+        AlarmState::Active => alarm.explanation.as_str(),
+        AlarmState::Stale => "no good data any more: nobody knows whether it still stands",
+        AlarmState::Cleared => "good data says that it is over",
+    };
+    format!("alarm  {} {condition} {state}: {text}{suppressed}", alarm.device)
 }
 
 fn case_line(case: &Case) -> String {

@@ -9,6 +9,7 @@ mod demo;
 mod devices;
 mod profile;
 mod run;
+mod trial;
 
 use std::io::Write;
 use std::process::ExitCode;

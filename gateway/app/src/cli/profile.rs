@@ -251,7 +251,7 @@ fn payload(arguments: &DecodeArguments, profile: &Profile) -> anyhow::Result<Pay
 
 fn bytes_of_hex(text: &str) -> anyhow::Result<Vec<u8>> {
     let digits: String = text.chars().filter(|letter| !letter.is_whitespace() && *letter != ':').collect();
-    if digits.len() % 2 != 0 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !digits.len().is_multiple_of(2) || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         bail!("read --hex {text:?}: it must be pairs of hexadecimal digits");
     }
     let pairs = (0..digits.len()).step_by(2).map(|start| u8::from_str_radix(&digits[start..start + 2], 16));

@@ -9,7 +9,7 @@ use kerbside_model::{
 };
 use kerbside_runtime::Metrics;
 use kerbside_sinks::influx::InfluxHandle;
-use kerbside_store::{Committed, QuotaReport};
+use kerbside_store::{Committed, QuotaReport, StoreStats};
 use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
@@ -77,7 +77,7 @@ impl Publisher {
             sink.offer(TelemetryBatch { sequence, site: Arc::clone(&site), observations });
         }
         if let Some(report) = quota
-            && self.gateway_conditions.try_send(quota_condition(&report)).is_err()
+            && self.gateway_conditions.try_send(report_condition(&report)).is_err()
         {
             warn!("the quota alarm could not be raised: too many conditions of the gateway wait");
         }
@@ -89,11 +89,19 @@ impl Publisher {
     }
 }
 
-fn quota_condition(report: &QuotaReport) -> GatewayCondition {
-    let (batches, bytes) = (report.batches_dropped, report.bytes_dropped);
+fn report_condition(report: &QuotaReport) -> GatewayCondition {
+    condition(report.exceeded, report.batches_dropped, report.bytes_dropped)
+}
+
+/// The quota alarm as the store sees it at start.
+pub fn quota_condition(stats: &StoreStats) -> GatewayCondition {
+    condition(stats.quota_exceeded, stats.dropped_batches, stats.dropped_bytes)
+}
+
+fn condition(active: bool, batches: u64, bytes: u64) -> GatewayCondition {
     GatewayCondition {
         condition: "quota_exceeded".to_owned(),
-        active: report.exceeded,
+        active,
         severity: Severity::Major,
         detail: format!("the store's quota is full: {batches} batches ({bytes} bytes) of telemetry were dropped unsent"),
         detail_zh: format!("存储配额已满：{batches} 批（{bytes} 字节）未发送的遥测数据被丢弃"),

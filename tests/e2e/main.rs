@@ -1,0 +1,30 @@
+//! End to end: drives the real `kerbside` against stand-ins and real counterparts, and kills it in the middle.
+//!
+//! What needs only this process runs with plain `cargo test`. Tests against Mosquitto, VictoriaMetrics or pymodbus
+//! are marked ignored; `tests/run` installs those and runs them. Every test has a folder, ports and processes of its
+//! own; nothing waits blindly, see `wait.rs`.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+#![expect(clippy::print_stderr, reason = "the gateway's log and the times measured belong into the test's output")]
+
+mod city;
+mod external;
+mod gateway;
+mod influx;
+mod publisher;
+mod robot;
+mod rtu;
+mod wait;
+
+mod alone;
+mod channels;
+mod commands;
+mod database;
+mod demo;
+mod interface;
+mod kills;
+mod main_job;
+mod mishaps;
+mod platform;
+mod poll;
+mod restart;
