@@ -518,6 +518,8 @@ impl Engine {
         self.sources_down.clear();
         for state in &mut self.devices {
             state.listening_since = at;
+            // After the clock was set back a frame may seem to come from the future.
+            state.heard_at = state.heard_at.map(|heard_at| heard_at.min(at));
         }
         self.set_timers(at);
         let (mut ctx, _) = self.case_context(at, effects);

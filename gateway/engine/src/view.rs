@@ -1,11 +1,13 @@
 //! What the API shows of the engine's state. Read between two steps; changes nothing.
 
+use std::collections::BTreeMap;
+
 use kerbside_model::inventory::Device;
 use kerbside_model::{Alarm, DeviceIndex, ServiceState, Timestamp};
 use serde::Serialize;
 
 use crate::Engine;
-use crate::device::Mask;
+use crate::device::{DeviceState, Mask};
 use crate::engine::interval_of;
 
 /// One device as it is now.
@@ -69,11 +71,20 @@ pub struct ReadingView {
 }
 
 impl Engine {
+    /// How many devices there are of each kind and status, by name.
+    pub fn tally(&self) -> BTreeMap<(&'static str, &'static str), usize> {
+        let mut counts = BTreeMap::new();
+        for (device, state) in self.site.devices().iter().zip(&self.devices) {
+            let kind = self.site.profile_of(device).kind.name();
+            *counts.entry((kind, status(standing(state), state.heard_at))).or_insert(0) += 1;
+        }
+        counts
+    }
+
     /// One device as it is at `now`.
     pub fn device_view(&self, index: DeviceIndex, now: Timestamp) -> DeviceView {
         let device = self.site.device(index);
         let state = &self.devices[index.0 as usize];
-        let standing: Vec<&Alarm> = state.conditions.iter().filter_map(|slot| slot.alarm.as_deref()).collect();
         let mask: Option<&Mask> = state.masks.iter().find(|mask| mask.from <= now && now < mask.until);
         DeviceView {
             id: device.id.clone(),
@@ -87,10 +98,10 @@ impl Engine {
             grid: device.grid.clone(),
             unit: device.unit.clone(),
             service: device.service,
-            status: status(&standing, state.heard_at),
+            status: status(standing(state), state.heard_at),
             heard_at: state.heard_at,
             interval_seconds: interval_of(&self.site, device).map(|interval| interval.as_secs_f64()),
-            conditions: standing.iter().map(|alarm| alarm.condition.clone()).collect(),
+            conditions: standing(state).map(|alarm| alarm.condition.clone()).collect(),
             masked_until: mask.map(|mask| mask.until),
             mask_reason: mask.map(|mask| mask.reason.clone()),
         }
@@ -121,11 +132,17 @@ impl Engine {
     }
 }
 
-fn status(standing: &[&Alarm], heard_at: Option<Timestamp>) -> &'static str {
-    match (standing, heard_at) {
-        (alarms, _) if alarms.iter().any(|alarm| alarm.condition == "silent") => "silent",
-        ([], None) => "unknown",
-        ([], Some(_)) => "ok",
-        _ => "alarm",
+fn standing(state: &DeviceState) -> impl Iterator<Item = &Alarm> {
+    state.conditions.iter().filter_map(|slot| slot.alarm.as_deref())
+}
+
+fn status<'a>(standing: impl Iterator<Item = &'a Alarm>, heard_at: Option<Timestamp>) -> &'static str {
+    let mut found = if heard_at.is_some() { "ok" } else { "unknown" };
+    for alarm in standing {
+        if alarm.condition == "silent" {
+            return "silent";
+        }
+        found = "alarm";
     }
+    found
 }

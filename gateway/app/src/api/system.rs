@@ -1,5 +1,7 @@
 //! Health, metrics and the counts of the console.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -41,23 +43,15 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse 
 
 pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let now = state.clock.now();
-    let question = move |engine: &kerbside_engine::Engine| {
-        let mut by_status = serde_json::Map::new();
-        let mut by_kind = serde_json::Map::new();
-        let count = |counts: &mut serde_json::Map<String, Value>, key: &str| {
-            let known = counts.get(key).and_then(Value::as_u64).unwrap_or(0);
-            counts.insert(key.to_owned(), Value::from(known + 1));
-        };
-        for position in 0..engine.site().devices().len() {
-            let index = kerbside_model::DeviceIndex(u32::try_from(position).unwrap_or(u32::MAX));
-            let view = engine.device_view(index, now);
-            count(&mut by_status, view.status);
-            count(&mut by_kind, view.kind);
-        }
-        (by_status, by_kind, engine.site().devices().len(), engine.open_cases())
-    };
-    let (by_status, by_kind, devices, open_cases) =
-        state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    let question = |engine: &kerbside_engine::Engine| (engine.tally(), engine.open_cases());
+    let (tally, open_cases) = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
+    for ((kind, status), count) in &tally {
+        *by_kind.entry(kind).or_insert(0) += count;
+        *by_status.entry(status).or_insert(0) += count;
+    }
+    let devices: usize = tally.values().sum();
     let standing =
         AlarmQuery { states: vec![AlarmState::Active, AlarmState::Stale], limit: 1000, ..AlarmQuery::default() };
     let alarms = stored(&state, move |store| store.alarms(&standing)).await?;

@@ -20,12 +20,13 @@ struct Asset {
 
 const PAGE: usize = 0;
 
-const ASSETS: [Asset; 5] = [
+const ASSETS: [Asset; 6] = [
     Asset { name: "index.html", content_type: "text/html; charset=utf-8", body: include_str!("index.html") },
     Asset { name: "console.css", content_type: "text/css; charset=utf-8", body: include_str!("console.css") },
     Asset { name: "console.js", content_type: "text/javascript; charset=utf-8", body: include_str!("console.js") },
     Asset { name: "map.js", content_type: "text/javascript; charset=utf-8", body: include_str!("map.js") },
     Asset { name: "words.js", content_type: "text/javascript; charset=utf-8", body: include_str!("words.js") },
+    Asset { name: "icon.svg", content_type: "image/svg+xml", body: include_str!("icon.svg") },
 ];
 
 /// A hash of each file, so that a browser asks again after an upgrade and fetches nothing otherwise.

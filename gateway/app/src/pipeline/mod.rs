@@ -10,19 +10,21 @@ pub mod recover;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kerbside_engine::{ENGINE_VERSION, Engine};
 use kerbside_model::{Effects, Input, StoredInput, Timestamp};
 use kerbside_runtime::{Clock, IntakeReceiver, Receipt, Shutdown, Submission};
 use kerbside_store::{Commit, NewSnapshot, Store};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use publish::Publisher;
 
 /// Questions that may wait for the engine at once.
 const QUERIES_MAX: usize = 64;
+/// The machine's clock was set when it moved by this much more or less than time passed: after a power cut, or by hand.
+const CLOCK_JUMP_MIN: Duration = Duration::from_secs(120);
 /// Without any timer the engine is still looked at so often.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
 
@@ -74,6 +76,8 @@ pub struct Pipeline {
     clock: Clock,
     settings: PipelineSettings,
     last_now: Timestamp,
+    /// When `last_now` was, by a clock that nobody sets.
+    last_stamp: Instant,
     snapshot_due: Timestamp,
     is_changed: bool,
 }
@@ -131,6 +135,7 @@ impl Pipeline {
             clock,
             settings,
             last_now: now,
+            last_stamp: Clock::stamp(),
             snapshot_due: now,
             is_changed: false,
         };
@@ -214,6 +219,30 @@ impl Pipeline {
 
     /// Steps the engine and hands everything to the store; waits while the store is busy with two others.
     fn commit(&mut self, gathered: Gathered) {
+        if self.has_clock_jumped() {
+            // The site again: nobody is silent because the clock was set.
+            let inputs = vec![Input::Site(Arc::clone(self.engine.site()))];
+            self.commit_now(Gathered { inputs, ..Gathered::default() });
+        }
+        self.commit_now(gathered);
+    }
+
+    /// Whether the clock moved by much more or less than time passed since the last step.
+    fn has_clock_jumped(&mut self) -> bool {
+        let now = self.clock.now();
+        let passed = now.since(self.last_now);
+        let real = self.last_stamp.elapsed();
+        let jumped = self.clock.real(passed).abs_diff(real) > CLOCK_JUMP_MIN
+            || self.last_now.since(now) > CLOCK_JUMP_MIN;
+        if jumped {
+            warn!(from = %self.last_now, to = %now, "the clock was set: silence is counted from here");
+            self.last_now = now;
+        }
+        self.last_stamp = Clock::stamp();
+        jumped
+    }
+
+    fn commit_now(&mut self, gathered: Gathered) {
         let now = self.clock.now().max(self.last_now);
         self.last_now = now;
         let effects = self.engine.step(now, &gathered.inputs);
