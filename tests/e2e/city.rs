@@ -61,6 +61,8 @@ impl Request {
 struct CityState {
     requests: Vec<Request>,
     faults: VecDeque<Fault>,
+    /// How long after the storing an answer leaves.
+    answers_after: Duration,
     posts: usize,
     complaints: Vec<String>,
 }
@@ -85,13 +87,13 @@ impl City {
         City { port, state, task }
     }
 
-    /// The section `platform` for a platform on this port. It shows at once what it took.
+    /// The section `platform` for a platform on this port. It shows at once what it took, so it settles soon.
     pub(crate) fn config(port: u16, format: &str) -> String {
         format!(
             "platform: {{type: open311, name: city, url: \"http://127.0.0.1:{port}/open311/v2\", \
              jurisdiction_id: {JURISDICTION}, api_key: {API_KEY}, format: {format}, \
              service_codes: {{displaced: \"007\"}}, service_code_default: \"009\", timeout: 2s, poll_interval: 1s, \
-             settle: 0s}}\n"
+             settle: 1s}}\n"
         )
     }
 
@@ -101,6 +103,11 @@ impl City {
 
     pub(crate) fn fail_next(&self, faults: &[Fault]) {
         self.state.lock().unwrap().faults.extend(faults);
+    }
+
+    /// From now on requests are stored at once and answered so much later.
+    pub(crate) fn answer_after(&self, wait: Duration) {
+        self.state.lock().unwrap().answers_after = wait;
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
@@ -198,7 +205,11 @@ async fn post(shared: &Mutex<CityState>, asked: &Asked, headers: &HeaderMap, bod
         Some(Fault::Late(wait)) => tokio::time::sleep(wait).await,
         _ => {}
     }
-    let id = shared.lock().unwrap().store(fields);
+    let (id, answers_after) = {
+        let mut state = shared.lock().unwrap();
+        (state.store(fields), state.answers_after)
+    };
+    tokio::time::sleep(answers_after).await;
     match fault {
         Some(Fault::StoreThen(status)) => error(asked, status, "the mail server does not answer"),
         Some(Fault::StoreThenHang) => std::future::pending().await,
@@ -257,13 +268,12 @@ fn view(request: &Request) -> Value {
 
 fn list(state: &mut CityState, asked: &Asked) -> Response {
     let date = |name: &str| asked.query.get(name).map(|text| Timestamp::parse(text));
-    let (start, end) = match (date("start_date").transpose(), date("end_date").transpose()) {
-        (Ok(start), Ok(end)) => (start, end),
-        _ => {
-            state.complaints.push(format!("dates in {:?}", asked.query));
-            return error(asked, 400, "a date cannot be read");
-        }
-    };
+    let (start, end) = (date("start_date"), date("end_date"));
+    if start == Some(None) || end == Some(None) {
+        state.complaints.push(format!("dates in {:?}", asked.query));
+        return error(asked, 400, "a date cannot be read");
+    }
+    let (start, end) = (start.flatten(), end.flatten());
     let is_listed = |request: &&Request| {
         start.is_none_or(|start| start <= request.at)
             && end.is_none_or(|end| request.at <= end)

@@ -53,12 +53,8 @@ impl Site {
     /// A folder with an inventory; the configuration comes with [`Site::configure`].
     pub(crate) fn new(inventory: &str) -> Site {
         kerbside_runtime::tls::install_crypto_provider();
-        let site = Site {
-            folder: tempfile::tempdir().unwrap(),
-            api_port: free_port(),
-            broker_port: free_port(),
-            starts: 0,
-        };
+        let site =
+            Site { folder: tempfile::tempdir().unwrap(), api_port: free_port(), broker_port: free_port(), starts: 0 };
         site.write("inventory.csv", inventory);
         site
     }
@@ -246,12 +242,7 @@ impl Gateway {
     }
 
     /// Waits until a list satisfies `wanted`, and gives its items.
-    pub(crate) async fn wait_for_items(
-        &self,
-        what: &str,
-        path: &str,
-        wanted: impl Fn(&[Value]) -> bool,
-    ) -> Vec<Value> {
+    pub(crate) async fn wait_for_items(&self, what: &str, path: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         wait_until(what, SOON, || async {
             let items = self.items(path).await;
             if wanted(&items) { Ok(items) } else { Err(format!("{path}: {}", json!(items))) }

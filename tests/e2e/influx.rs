@@ -126,12 +126,7 @@ impl Influx {
     }
 
     /// Waits until every number is there.
-    pub(crate) async fn wait_for_numbers(
-        &self,
-        field: &str,
-        wanted: &BTreeSet<u64>,
-        within: std::time::Duration,
-    ) {
+    pub(crate) async fn wait_for_numbers(&self, field: &str, wanted: &BTreeSet<u64>, within: std::time::Duration) {
         wait_for("every number is in the database", within, || {
             let found = self.numbers(field);
             let missing: Vec<u64> = wanted.difference(&found).copied().collect();

@@ -7,13 +7,13 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 #![expect(clippy::print_stderr, reason = "the gateway's log and the times measured belong into the test's output")]
 
+mod bus;
 mod city;
 mod external;
 mod gateway;
 mod influx;
 mod publisher;
 mod robot;
-mod rtu;
 mod wait;
 
 mod alone;

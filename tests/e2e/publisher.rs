@@ -59,8 +59,7 @@ struct Message {
 
 impl Publisher {
     pub(crate) fn start(broker: SocketAddr, client_id: &str) -> Publisher {
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), more: Notify::new(), opened: Notify::new() });
+        let shared = Arc::new(Shared { state: Mutex::default(), more: Notify::new(), opened: Notify::new() });
         let task = tokio::spawn(run(Arc::clone(&shared), broker, client_id.to_owned()));
         Publisher { shared, task }
     }

@@ -96,8 +96,8 @@ async fn send(
     axum::Json(body): axum::Json<Value>,
 ) -> axum::Json<Value> {
     let mut state = state.lock().unwrap();
-    let is_signed = signature.timestamp.is_some_and(|time| time.len() == 13)
-        && signature.sign.is_some_and(|sign| sign.len() == 44);
+    let is_signed =
+        signature.timestamp.is_some_and(|time| time.len() == 13) && signature.sign.is_some_and(|sign| sign.len() == 44);
     if signature.access_token.as_deref() != Some("robot-token") || !is_signed {
         state.complaints.push("a message without token or signature".to_owned());
         return axum::Json(json!({ "errcode": 310_000, "errmsg": "sign not match" }));

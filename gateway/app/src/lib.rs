@@ -7,3 +7,5 @@ pub mod console;
 pub mod gateway;
 pub mod pipeline;
 pub mod shipped;
+#[cfg(test)]
+mod tidy;

@@ -45,6 +45,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &["timers"],
     // A device holds the states of its conditions, and a condition looks at its device.
     &["alarms", "device"],
+    &["carry"],
     &["explain"],
     &["cases"],
     &["engine"],
@@ -241,8 +242,8 @@ fn the_engine_has_no_io_not_even_through_others() {
 fn the_engines_modules_know_only_those_before_them() {
     let layer = |module: &str| ENGINE_LAYERS.iter().position(|layer| layer.contains(&module));
     let mut offences = Vec::new();
-    let mut seen = BTreeSet::new();
-    for (path, text) in &texts() {
+    let (files, mut seen) = (texts(), BTreeSet::new());
+    for (path, text) in &files {
         let Some(module) = module_of(path, "gateway/engine/src/") else { continue };
         let Some(own) = layer(module) else {
             offences.push(format!("{path}: the module {module} is not in the layers of this test"));
@@ -269,8 +270,8 @@ fn the_engines_modules_know_only_those_before_them() {
 fn the_apps_modules_keep_their_distance() {
     let bans: BTreeMap<&str, &[&str]> = APP_BANS.iter().copied().collect();
     let mut offences = Vec::new();
-    let mut seen = BTreeSet::new();
-    for (path, text) in &texts() {
+    let (files, mut seen) = (texts(), BTreeSet::new());
+    for (path, text) in &files {
         let Some(module) = module_of(path, "gateway/app/src/") else { continue };
         let Some(banned) = bans.get(module) else { continue };
         seen.insert(module);
@@ -375,12 +376,43 @@ fn grafana_dashboards_are_json_with_panels_and_known_datasources() {
         assert_eq!(ids.len(), panels.len(), "{path}: every panel has an id of its own");
         for panel in panels.iter().filter(|panel| panel["type"] != "row") {
             let uid = panel["datasource"]["uid"].as_str().unwrap_or_default();
-            assert!(provisioned.contains(&format!("uid: {uid}\n")), "{path}: {} uses datasource {uid:?}", panel["title"]);
-            assert!(panel["targets"].as_array().is_some_and(|targets| !targets.is_empty()), "{path}: {}", panel["title"]);
+            assert!(
+                provisioned.contains(&format!("uid: {uid}\n")),
+                "{path}: {} uses datasource {uid:?}",
+                panel["title"]
+            );
+            assert!(
+                panel["targets"].as_array().is_some_and(|targets| !targets.is_empty()),
+                "{path}: {}",
+                panel["title"]
+            );
         }
         dashboards += 1;
     }
     assert!(dashboards > 0, "no dashboards were found");
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = root();
+    let mut offences = Vec::new();
+    let mut links = 0;
+    for (path, text) in texts().iter().filter(|(path, _)| path.ends_with(".md")) {
+        let folder = root.join(path).parent().expect("a file lies in a folder").to_owned();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap_or_default();
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            links += 1;
+            if fs::metadata(folder.join(file)).is_err() {
+                offences.push(format!("{path}: {target}"));
+            }
+        }
+    }
+    expect_none(&offences, "links lead to files of the repository");
+    assert!(links > 20, "no links were found");
 }
 
 #[test]

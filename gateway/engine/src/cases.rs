@@ -1,6 +1,7 @@
 //! Cases: one open case for each device and condition, its states, its notices and its escalation.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kerbside_model::id::hashed;
 use kerbside_model::site::LEDGER;
@@ -27,6 +28,10 @@ pub(crate) struct CaseRecord {
     close_at: Option<Timestamp>,
     /// Numbers the notices, so that each has its own id.
     notices: u32,
+    /// The platform refused it for good: nobody but us can end it.
+    is_refused: bool,
+    /// What the platform said last. It is news only once: a poller that starts again repeats it.
+    told: Option<CaseState>,
     #[serde(skip)]
     timer: Option<Timestamp>,
 }
@@ -62,6 +67,12 @@ impl Cases {
         self.records.get(id).map(|record| &record.case)
     }
 
+    /// Every case that may still change, or whose condition still stands.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Case> {
+        self.records.values().map(|record| &record.case)
+    }
+
     /// How many cases are not final.
     pub(crate) fn open_count(&self) -> usize {
         self.records.values().filter(|record| !record.case.state.is_final()).count()
@@ -89,7 +100,7 @@ impl Cases {
             report,
         };
         let mut record =
-            CaseRecord { case, next_step: Some(0), escalating_since: ctx.at, close_at: None, notices: 0, timer: None };
+            CaseRecord::new(case, ctx.at);
         ctx.effects.counts.cases_opened += 1;
         record.event(ctx, KERBSIDE, &record.case.report.explanation.clone());
         if !is_ledger {
@@ -110,7 +121,7 @@ impl Cases {
     }
 
     /// A new episode of a condition whose case is still open joins it. Gives false when there is no such open case.
-    pub(crate) fn join(&mut self, ctx: &mut Context<'_>, id: &str, episode: &str, explanation: &str) -> bool {
+    pub(crate) fn join(&mut self, ctx: &mut Context<'_>, id: &str, episode: &str, report: &CaseReport) -> bool {
         let Some(record) = self.records.get_mut(id).filter(|record| !record.case.state.is_final()) else {
             return false;
         };
@@ -118,16 +129,27 @@ impl Cases {
         record.case.standing = true;
         record.close_at = None;
         ctx.effects.counts.cases_joined += 1;
+        let is_worse = report.severity > record.case.severity;
+        record.case.severity = record.case.severity.max(report.severity);
+        record.case.report.severity = record.case.severity;
+        record.case.report.explanation.clone_from(&report.explanation);
+        record.case.report.explanation_zh.clone_from(&report.explanation_zh);
         let was_done = record.case.state == CaseState::Done;
         if was_done {
             record.case.state = CaseState::Returned;
             record.case.signed = None;
         }
-        record.event(ctx, KERBSIDE, &format!("the condition is back: {explanation}"));
-        if was_done {
+        record.event(ctx, KERBSIDE, &format!("the condition is back: {}", report.explanation));
+        let is_calling = record.next_step.is_some();
+        if was_done || (record.case.signed.is_none() && !is_calling) {
             record.next_step = Some(0);
             record.escalating_since = ctx.at;
             record.escalate(ctx);
+        } else if !is_calling || is_worse {
+            // Whoever signed for the first episode does not know of this one.
+            let reason = if is_worse { NoticeReason::Worsened } else { NoticeReason::Returned };
+            let channels = first_channels(ctx.site);
+            record.notify(ctx, &channels, reason, 1, "");
         }
         record.schedule(ctx);
         true
@@ -153,6 +175,7 @@ impl Cases {
         let Some(record) = self.records.get_mut(id) else { return };
         record.case.standing = false;
         if record.case.state.is_final() {
+            ctx.effects.cases.push(record.case.clone());
             self.forget(ctx, id);
             return;
         }
@@ -161,8 +184,43 @@ impl Cases {
             record.close_at = Some(ctx.at.plus(ctx.site.facts().cases.close_after));
             record.next_step = None;
         }
+        let is_refused = record.is_refused;
         record.event(ctx, KERBSIDE, "the sensor says that it is over");
         record.schedule(ctx);
+        if is_refused {
+            self.end_refused(ctx, id);
+        }
+    }
+
+    /// The platform does not have it and never will. Were it left open, the next episode would join it unheard.
+    fn end_refused(&mut self, ctx: &mut Context<'_>, id: &str) {
+        self.enter(ctx, id, CaseState::Rejected, KERBSIDE, "the platform refused it, and the sensor says that it is over");
+    }
+
+    /// The device or the condition of a case is no longer in the inventory: no sensor will say that it is over.
+    pub(crate) fn orphan(&mut self, ctx: &mut Context<'_>, id: &str) {
+        let Some(record) = self.records.get_mut(id).filter(|record| record.case.standing) else { return };
+        record.case.standing = false;
+        if record.case.state.is_final() {
+            ctx.effects.cases.push(record.case.clone());
+            self.forget(ctx, id);
+            return;
+        }
+        record.event(ctx, KERBSIDE, "the device or its condition was taken out of the inventory");
+    }
+
+    /// Id, device and condition of every case, those that are over first.
+    pub(crate) fn subjects(&self) -> Vec<(String, String, String)> {
+        let mut records: Vec<&Case> = self.records.values().map(|record| &record.case).collect();
+        records.sort_by_key(|case| (!case.state.is_final(), case.opened_at));
+        records.into_iter().map(|case| (case.id.clone(), case.device.clone(), case.condition.clone())).collect()
+    }
+
+    /// See [`crate::device::DeviceState::forget_future`]: nobody may wait for a call until the clock is there again.
+    pub(crate) fn forget_future(&mut self, now: Timestamp) {
+        for record in self.records.values_mut() {
+            record.escalating_since = record.escalating_since.min(now);
+        }
     }
 
     /// Whether this standing condition already had its say: a person or the platform ended its case.
@@ -191,12 +249,13 @@ impl Cases {
         record.schedule(ctx);
     }
 
-    /// A person moves a case of the ledger. Cases of other platforms are moved there.
+    /// A person moves a case of the ledger. Cases of other platforms are moved there, but for those that the platform
+    /// refused or that are of a platform which is no longer configured: nobody else could end them.
     pub(crate) fn move_to(&mut self, ctx: &mut Context<'_>, id: &str, to: CaseState, by: &str, note: &str) {
         let refusal = match self.records.get(id) {
             None => Some("there is no open case of this id".to_owned()),
-            Some(record) if record.case.platform != LEDGER => Some(format!("{} leads this case", record.case.platform)),
             Some(record) if record.case.state.is_final() => Some("the case is over".to_owned()),
+            Some(record) if record.is_led_elsewhere(ctx.site) => Some(format!("{} leads this case", record.case.platform)),
             Some(_) => None,
         };
         if let Some(reason) = refusal {
@@ -223,16 +282,27 @@ impl Cases {
             record.case.platform_id = Some(platform_id.clone());
             record.event(ctx, platform, &format!("found as {platform_id}"));
         }
+        let is_repeated = record.told == Some(*to);
+        record.told = Some(*to);
         let is_news = is_side(*to) || is_side(from) || is_before(from, *to);
-        if from != *to && is_news {
-            self.enter(ctx, case_id, *to, platform, note);
+        if from == *to || is_repeated || !is_news {
+            return;
+        }
+        self.enter(ctx, case_id, *to, platform, note);
+        if *to == CaseState::Rejected
+            && let Some(record) = self.records.get_mut(case_id)
+        {
+            // It still stands, and from now on nobody does anything about it.
+            let channels = first_channels(ctx.site);
+            record.notify(ctx, &channels, NoticeReason::Refused, 1, note);
         }
     }
 
     fn enter(&mut self, ctx: &mut Context<'_>, id: &str, to: CaseState, by: &str, note: &str) {
         let Some(record) = self.records.get_mut(id) else { return };
         record.case.state = to;
-        record.close_at = None;
+        let waits = to == CaseState::Done && record.case.platform == LEDGER && !record.case.standing;
+        record.close_at = waits.then(|| ctx.at.plus(ctx.site.facts().cases.close_after));
         if to.is_final() || !is_before(to, CaseState::Signed) && !is_side(to) {
             record.next_step = None;
         }
@@ -252,7 +322,10 @@ impl Cases {
         if row_id != open_row_id(id, &record.case.platform) {
             return;
         }
-        record.case.platform_id = platform_id.map(str::to_owned);
+        record.is_refused = false;
+        if let Some(number) = platform_id {
+            record.case.platform_id = Some(number.to_owned());
+        }
         if record.case.state == CaseState::Pending {
             record.case.state = if record.case.signed.is_some() { CaseState::Signed } else { CaseState::Reported };
         }
@@ -272,6 +345,10 @@ impl Cases {
         record.event(ctx, target, &format!("refused: {reason}"));
         let channels = first_channels(ctx.site);
         record.notify(ctx, &channels, NoticeReason::Refused, 1, reason);
+        record.is_refused = true;
+        if !record.case.standing {
+            self.end_refused(ctx, id);
+        }
     }
 
     /// A timer of a case is due: the next step of the escalation, or the end of the waiting time.
@@ -301,16 +378,15 @@ impl Cases {
     }
 
     /// Takes over a case from the tables, after an upgrade that cannot read the snapshot. Its escalation goes on with
-    /// the first step: better called twice than not at all.
-    pub(crate) fn adopt(&mut self, case: Case, now: Timestamp) {
+    /// the first step: better called twice than not at all. The ledger closes it `close_after` it last changed.
+    pub(crate) fn adopt(&mut self, case: Case, close_after: Duration, now: Timestamp) {
         let escalates = case.signed.is_none() && case.standing && !case.state.is_final();
+        let waits = case.platform == LEDGER && case.state == CaseState::Done && !case.standing;
         let record = CaseRecord {
             next_step: escalates.then_some(0),
-            escalating_since: now,
-            close_at: None,
+            close_at: waits.then(|| case.updated_at.plus(close_after)),
             notices: u32::try_from(now.0 / 1000).unwrap_or(u32::MAX / 2),
-            timer: None,
-            case,
+            ..CaseRecord::new(case, now)
         };
         self.records.insert(record.case.id.clone(), record);
     }
@@ -325,6 +401,25 @@ impl Cases {
 }
 
 impl CaseRecord {
+    fn new(case: Case, at: Timestamp) -> CaseRecord {
+        CaseRecord {
+            case,
+            next_step: Some(0),
+            escalating_since: at,
+            close_at: None,
+            notices: 0,
+            is_refused: false,
+            told: None,
+            timer: None,
+        }
+    }
+
+    /// Whether another platform, which is there and has not refused it, moves the case.
+    fn is_led_elsewhere(&self, site: &Site) -> bool {
+        let platform = &self.case.platform;
+        platform != LEDGER && !self.is_refused && *platform == site.facts().cases.platform
+    }
+
     /// Writes a line of history and the case itself.
     fn event(&mut self, ctx: &mut Context<'_>, by: &str, note: &str) {
         self.case.updated_at = ctx.at;

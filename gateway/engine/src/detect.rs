@@ -47,6 +47,16 @@ pub(crate) struct DetectorState {
 }
 
 impl DetectorState {
+    /// Whether silence would be news to it.
+    pub(crate) fn waits_for_wrong(&self) -> bool {
+        matches!(self.phase, Phase::Unknown | Phase::Clear)
+    }
+
+    /// Takes over from a detector of an earlier profile that had found the same condition at the same point.
+    pub(crate) fn taken_over(since: Timestamp) -> DetectorState {
+        DetectorState { phase: Phase::Active, since, ..DetectorState::default() }
+    }
+
     /// Whether the condition stands as far as this detector can tell.
     pub(crate) fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Active | Phase::Falling)
@@ -103,8 +113,11 @@ impl DetectorState {
     }
 
     fn flatline(&mut self, tolerance: f64, duration: Duration, number: f64, observed_at: Timestamp) -> Verdict {
-        let is_first = self.reference_at == Timestamp::default() || observed_at < self.reference_at;
-        if is_first || (number - self.reference).abs() > tolerance {
+        if self.reference_at == Timestamp::default() || observed_at < self.reference_at {
+            self.remember(number, observed_at);
+            return Verdict::Unknown;
+        }
+        if (number - self.reference).abs() > tolerance {
             self.remember(number, observed_at);
             return Verdict::Fine;
         }

@@ -56,6 +56,8 @@ pub(crate) struct DeviceState {
     /// Times and payload hash of the last frame, live or not: by these the pace of the device's clock is judged and
     /// a frame that comes twice is known.
     last_frame: (Timestamp, Timestamp, u64),
+    /// Since when every frame seemed to be history; a clock that stands still is known by this.
+    late_since: Option<Timestamp>,
     pub(crate) last: Vec<Option<LastReading>>,
     pub(crate) detectors: Vec<DetectorState>,
     pub(crate) conditions: Vec<ConditionState>,
@@ -79,8 +81,8 @@ impl DeviceState {
         self.conditions.resize_with(profile.conditions.len(), ConditionState::default);
     }
 
-    /// Whether an observation is history, or the same frame again. Its arrival says nothing about now, so it never
-    /// raises an alarm.
+    /// Whether an observation of this device time is history, or the same frame again. Its arrival says nothing about
+    /// now, so it never raises an alarm.
     pub(crate) fn is_late(&mut self, observed_at: Timestamp, received_at: Timestamp, payload_hash: u64) -> bool {
         let (last_observed, last_received, last_hash) = self.last_frame;
         self.last_frame = (observed_at, received_at, payload_hash);
@@ -88,23 +90,50 @@ impl DeviceState {
             return true;
         }
         if observed_at >= self.observed_at && received_at.since(observed_at) <= LATE_AFTER {
+            self.late_since = None;
             return false;
+        }
+        let late_since = *self.late_since.get_or_insert(received_at);
+        if last_received == Timestamp::default() {
+            return true;
         }
         // Buffered frames come faster than they were taken, or out of order. Frames of a clock that is wrong, or was
         // set back, come at the pace of the clock: taking these for history would lose every alarm of the device.
-        if observed_at < last_observed || last_received == Timestamp::default() {
-            return true;
-        }
         let by_ours = received_at.since(last_received);
+        let by_its_own = Duration::from_millis(observed_at.0.abs_diff(last_observed.0));
         let tolerance = PACE_TOLERANCE.max(by_ours.mul_f64(PACE_SHARE));
-        observed_at.since(last_observed).abs_diff(by_ours) > tolerance
+        if observed_at >= last_observed && by_its_own.abs_diff(by_ours) <= tolerance {
+            if by_ours > PACE_TOLERANCE {
+                self.late_since = None;
+            }
+            return false;
+        }
+        // A clock that stands still, or begins anew at every waking, falls behind for ever. History catches up.
+        let falls_behind = by_its_own <= by_ours + tolerance;
+        !(falls_behind && received_at.since(late_since) > LATE_AFTER)
+    }
+
+    /// No memory may lie in the future after the clock was set back: it would hold up holds and hide frames until then.
+    pub(crate) fn forget_future(&mut self, now: Timestamp) {
+        self.heard_at = self.heard_at.map(|heard_at| heard_at.min(now));
+        self.late_since = self.late_since.map(|late_since| late_since.min(now));
+        self.observed_at = self.observed_at.min(now);
+        let (observed_at, received_at, hash) = self.last_frame;
+        self.last_frame = (observed_at.min(now), received_at.min(now), hash);
+        for last in self.last.iter_mut().flatten() {
+            last.good_at = last.good_at.min(now);
+            last.received_at = last.received_at.min(now);
+        }
+        for detector in &mut self.detectors {
+            detector.since = detector.since.min(now);
+        }
     }
 
     /// Takes a live reading as the last one of its point.
     pub(crate) fn keep(&mut self, reading: &PointReading, observed_at: Timestamp, received_at: Timestamp) {
         let slot = &mut self.last[usize::from(reading.point)];
         let earlier = slot.as_ref().map_or(Timestamp::default(), |last| last.good_at);
-        let good_at = if reading.quality.is_good() { received_at } else { earlier };
+        let good_at = if reading.quality.is_good() { received_at.max(earlier) } else { earlier };
         *slot = Some(LastReading {
             value: reading.value.clone(),
             quality: reading.quality,
@@ -114,27 +143,35 @@ impl DeviceState {
         });
     }
 
-    /// Judges the last good reading of the detector's point and moves the detector on.
-    pub(crate) fn evaluate(&mut self, position: usize, detector: &Detector, at: Timestamp) -> Verdict {
+    /// Judges the last good reading of the detector's point.
+    pub(crate) fn judge(&mut self, position: usize, detector: &Detector) -> Verdict {
         let Some(point) = detector.point else { return Verdict::Unknown };
         let Some(last) = &self.last[usize::from(point)] else { return Verdict::Unknown };
         let Some(value) = last.value.as_ref().filter(|_| last.quality.is_good()) else { return Verdict::Unknown };
-        let mut verdict = self.detectors[position].judge(&detector.rule, value, last.observed_at);
-        if verdict == Verdict::Wrong && !detector.when.iter().all(|guard| self.passes(guard)) {
-            verdict = Verdict::Fine;
+        let verdict = self.detectors[position].judge(&detector.rule, value, last.observed_at);
+        if verdict != Verdict::Wrong {
+            return verdict;
         }
-        self.detectors[position].advance(detector, verdict, at);
-        verdict
+        let mut guarded = Verdict::Wrong;
+        for guard in &detector.when {
+            match self.passes(guard) {
+                Some(true) => {}
+                Some(false) => return Verdict::Fine,
+                None => guarded = Verdict::Unknown,
+            }
+        }
+        guarded
     }
 
-    fn passes(&self, guard: &Guard) -> bool {
-        let Some(last) = &self.last[usize::from(guard.point)] else { return false };
-        let Some(value) = last.value.as_ref().filter(|_| last.quality.is_good()) else { return false };
-        match &guard.test {
+    /// Whether a guard's last reading passes its test; nobody knows when it is not good, and then nothing is cleared.
+    fn passes(&self, guard: &Guard) -> Option<bool> {
+        let last = self.last[usize::from(guard.point)].as_ref()?;
+        let value = last.value.as_ref().filter(|_| last.quality.is_good())?;
+        Some(match &guard.test {
             GuardTest::Equals(wanted) => value == wanted,
             GuardTest::Above(limit) => value.as_number().is_some_and(|number| number >= *limit),
             GuardTest::Below(limit) => value.as_number().is_some_and(|number| number <= *limit),
-        }
+        })
     }
 
     /// When the silence detector is due, counted from the last frame or from when we began to listen.

@@ -15,9 +15,10 @@ use kerbside_model::{
 };
 
 use crate::alarms::{Change, ConditionState, raise, settle};
+use crate::carry::carry_over;
 use crate::cases::{Cases, Context, KERBSIDE};
 use crate::decode::{DecodeError, Decoders, Scratch, observation_time, resolve};
-use crate::detect::Verdict;
+use crate::detect::{Phase, Verdict};
 use crate::device::{DeviceState, Mask, stale_after};
 use crate::explain::explain;
 use crate::timers::{TimerKey, Timers};
@@ -81,8 +82,8 @@ impl Engine {
         self.cases.open_count()
     }
 
-    /// Takes a batch. A site comes in a batch of its own, since observations point into one site. Timers that were due before an input came are served before it, so that the way inputs are cut
-    /// into batches changes nothing.
+    /// Takes a batch. A site comes in a batch of its own, since observations point into one site. Timers that were due
+    /// before an input came are served before it, so that the way inputs are cut into batches changes nothing.
     pub fn step(&mut self, now: Timestamp, inputs: &[Input]) -> Effects {
         let mut work = Work { effects: Effects::default(), observations: Observations::default() };
         for input in inputs {
@@ -132,22 +133,31 @@ impl Engine {
         counts.frames_decoded += 1;
         let Some(observed_at) = observation_time(frame, &decoded) else { return };
         let state = &mut self.devices[index.0 as usize];
-        // Without a time of its own a frame that comes twice cannot be told from two alike.
-        let hash =
-            if decoded.device_time.is_some() { payload_hash(&frame.payload) } else { frame.received_at.0 as u64 };
-        let late = frame.retained || state.is_late(observed_at, frame.received_at, hash);
+        // Without a time of its own a frame is as new as its arrival, and one that comes twice cannot be told from two
+        // alike: several come within one millisecond when a device sends each point in a message of its own.
+        let is_history =
+            |time| !frame.retained && state.is_late(time, frame.received_at, payload_hash(&frame.payload));
+        let late = frame.retained || decoded.device_time.is_some_and(is_history);
         counts.observations_late += u64::from(late);
         counts.readings_not_good += self.scratch.readings().filter(|reading| !reading.quality.is_good()).count() as u64;
+        let mut has_moved = false;
         if decoded.heard && !frame.retained {
-            state.heard_at = Some(at);
-            if state.heard_on.as_ref() != Some(&frame.source) {
+            // Never back, when two sources overtake one another: a timer may fire early, not late.
+            state.heard_at = state.heard_at.max(Some(at));
+            has_moved = state.heard_on.as_ref() != Some(&frame.source);
+            if has_moved {
                 state.heard_on = Some(Arc::clone(&frame.source));
             }
         }
+        if has_moved {
+            // Its old source may have been down, and no silence was counted.
+            self.schedule_device(index);
+        }
         if !late {
-            state.observed_at = observed_at;
+            let state = &mut self.devices[index.0 as usize];
+            state.observed_at = decoded.device_time.unwrap_or(state.observed_at);
             for reading in self.scratch.readings() {
-                state.keep(reading, observed_at, frame.received_at);
+                state.keep(reading, observed_at, at);
             }
             self.detect(&site, index, device, decoded.heard, at, &mut work.effects);
         }
@@ -178,17 +188,23 @@ impl Engine {
                 None => continue,
                 Some(point) => {
                     let scratch = &self.scratch;
-                    if !scratch.came(point) && !detector.when.iter().any(|guard| scratch.came(guard.point)) {
+                    let came = scratch.came(point);
+                    if !came && !detector.when.iter().any(|guard| scratch.came(guard.point)) {
                         continue;
                     }
-                    state.evaluate(position, detector, at)
+                    let verdict = state.judge(position, detector);
+                    // A reading that is looked at again because of a guard is not another one of `count`.
+                    let is_counted = state.detectors[position].phase == Phase::Rising && verdict == Verdict::Wrong;
+                    if came || !is_counted {
+                        state.detectors[position].advance(detector, verdict, at);
+                    }
+                    verdict
                 }
             };
             if verdict == Verdict::Unknown {
                 continue;
             }
-            let slot = &mut state.conditions[usize::from(detector.condition)];
-            slot.carried &= verdict != Verdict::Fine;
+            let slot = &state.conditions[usize::from(detector.condition)];
             if verdict == Verdict::Wrong || slot.alarm.is_some() {
                 touched_conditions |= condition_bit;
                 sooner = true;
@@ -197,6 +213,7 @@ impl Engine {
         if touched_conditions != 0 {
             for condition in 0..profile.conditions.len() {
                 if touched_conditions & (1_u64 << (condition & 63)) != 0 {
+                    self.end_carried(index, condition, at);
                     self.settle_condition(index, condition, at, effects);
                 }
             }
@@ -204,6 +221,31 @@ impl Engine {
         if sooner {
             self.schedule_device(index);
         }
+    }
+
+    /// A standing alarm that was taken over is left to its detectors once they know: when one says that all is well,
+    /// none says otherwise, and none still waits for its point. A point that stays away for long never comes.
+    fn end_carried(&mut self, index: DeviceIndex, condition: usize, at: Timestamp) {
+        let site = Arc::clone(&self.site);
+        let device = site.device(index);
+        let state = &mut self.devices[index.0 as usize];
+        if !state.conditions[condition].carried {
+            return;
+        }
+        let is_patient = at.since(state.listening_since) < stale_after(interval_of(&site, device));
+        let mut is_fine = false;
+        for (detector, slot) in site.profile_of(device).detectors.iter().zip(&state.detectors) {
+            if usize::from(detector.condition) != condition {
+                continue;
+            }
+            match slot.phase {
+                Phase::Clear => is_fine = true,
+                Phase::Unknown if is_patient => return,
+                Phase::Unknown => {}
+                Phase::Rising | Phase::Active | Phase::Falling => return,
+            }
+        }
+        state.conditions[condition].carried = !is_fine;
     }
 
     // === alarms and cases
@@ -281,11 +323,11 @@ impl Engine {
             return;
         }
         alarm.suppressed = None;
-        let (episode, explanation) = (alarm.id.clone(), alarm.explanation.clone());
+        let episode = alarm.id.clone();
         let report = report(&site, device, condition, alarm);
         let known = slot.case_id.clone();
         let (mut ctx, cases) = self.case_context(at, effects);
-        let joined = known.filter(|case_id| cases.join(&mut ctx, case_id, &episode, &explanation));
+        let joined = known.filter(|case_id| cases.join(&mut ctx, case_id, &episode, &report));
         let case_id = joined.unwrap_or_else(|| cases.open(&mut ctx, report, &episode));
         let slot = &mut self.devices[index.0 as usize].conditions[condition];
         if let Some(alarm) = slot.alarm.as_mut() {
@@ -294,7 +336,7 @@ impl Engine {
         slot.case_id = Some(case_id);
     }
 
-    fn suppression(&self, site: &Site, index: DeviceIndex, condition: usize, at: Timestamp) -> Option<Suppression> {
+    pub(crate) fn suppression(&self, site: &Site, index: DeviceIndex, condition: usize, at: Timestamp) -> Option<Suppression> {
         let device = site.device(index);
         let rule = &site.profile_of(device).conditions[condition];
         let state = &self.devices[index.0 as usize];
@@ -501,25 +543,33 @@ impl Engine {
             let old_profile = old_site.find(&device.id).map(|index| old_site.profile_of(old_site.device(index)));
             let state = match (memory.remove(device.id.as_str()), old_profile) {
                 (Some(state), Some(old)) if old == profile => state,
-                (Some(state), Some(old)) => carry_over(state, old, profile),
+                (Some(state), Some(old)) => {
+                    let (state, dropped) = carry_over(state, old, profile);
+                    drop_alarms(dropped, at, effects);
+                    state
+                }
                 _ => DeviceState::new(profile),
             };
             self.devices.push(state);
         }
         for (id, state) in memory {
-            for alarm in state.conditions.into_iter().filter_map(|slot| slot.alarm) {
-                effects.alarms.push(removed(*alarm, at));
-                effects.counts.alarms_cleared += 1;
-            }
+            drop_alarms(state.conditions, at, effects);
             let (mut ctx, _) = self.case_context(at, effects);
             ctx.audit(KERBSIDE, "device_removed", id, "it is no longer in the inventory");
         }
         self.decoders = Decoders::new(site);
-        self.sources_down.clear();
+        if old_site.hash() != site.hash() {
+            // Sources may be gone. Those that are there tell their state at every start.
+            self.sources_down.clear();
+        }
         for state in &mut self.devices {
             state.listening_since = at;
-            // After the clock was set back a frame may seem to come from the future.
-            state.heard_at = state.heard_at.map(|heard_at| heard_at.min(at));
+            state.forget_future(at);
+        }
+        self.cases.forget_future(at);
+        for case_id in self.match_cases() {
+            let (mut ctx, cases) = self.case_context(at, effects);
+            cases.orphan(&mut ctx, &case_id);
         }
         self.set_timers(at);
         let (mut ctx, _) = self.case_context(at, effects);
@@ -528,6 +578,27 @@ impl Engine {
             let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
             self.reconsider(index, at, effects);
         }
+    }
+
+    /// Ties every case to its device and condition, so that a device which comes back into the inventory joins its
+    /// open case. Gives the cases that wait for nothing any more, because their device or condition is gone.
+    pub(crate) fn match_cases(&mut self) -> Vec<String> {
+        let site = Arc::clone(&self.site);
+        let mut orphans = Vec::new();
+        for (case_id, device, condition) in self.cases.subjects() {
+            let is_final = self.cases.is_ended(&case_id);
+            let Some(slot) = self.slot(&site, &device, &condition) else {
+                orphans.push(case_id);
+                continue;
+            };
+            let is_alarms_own = slot.alarm.as_ref().is_some_and(|alarm| alarm.case_id.as_ref() == Some(&case_id));
+            if is_final && !is_alarms_own {
+                orphans.push(case_id);
+            } else {
+                slot.case_id = Some(case_id);
+            }
+        }
+        orphans
     }
 
     // === timers
@@ -571,7 +642,7 @@ impl Engine {
         for (position, detector) in profile.detectors.iter().enumerate() {
             let slot = &state.detectors[position];
             sooner(slot.ripe_at(detector));
-            if !slot.is_active() && !is_deaf && state.listening_since != Timestamp::default() {
+            if slot.waits_for_wrong() && !is_deaf && state.listening_since != Timestamp::default() {
                 sooner(state.silent_at(&detector.rule, interval));
             }
         }
@@ -625,8 +696,12 @@ impl Engine {
             let was_active = state.detectors[position].is_active();
             if matches!(detector.rule, Rule::Silence { .. }) {
                 let is_silent = state.silent_at(&detector.rule, interval).is_some_and(|due| due <= at);
-                if is_silent && !is_deaf && !was_active {
-                    state.detectors[position].advance(detector, Verdict::Wrong, at);
+                let slot = &mut state.detectors[position];
+                match (is_silent && !is_deaf, slot.phase) {
+                    (true, Phase::Unknown | Phase::Clear) => slot.advance(detector, Verdict::Wrong, at),
+                    (true, Phase::Rising) => slot.ripen(detector, at),
+                    (false, Phase::Rising) => slot.advance(detector, Verdict::Fine, at),
+                    (_, Phase::Unknown | Phase::Clear | Phase::Active | Phase::Falling) => {}
                 }
             } else {
                 state.detectors[position].ripen(detector, at);
@@ -697,31 +772,18 @@ fn count_undecoded(counts: &mut Counts, reason: UndecodedReason) {
     counts.frames_undecoded[reason as usize] += 1;
 }
 
-/// After a change of the profile detectors begin anew, and standing alarms stand until good data ends them.
-fn carry_over(
-    old: DeviceState,
-    old_profile: &kerbside_model::Profile,
-    profile: &kerbside_model::Profile,
-) -> DeviceState {
-    let mut state = DeviceState::new(profile);
-    state.heard_at = old.heard_at;
-    state.heard_on = old.heard_on;
-    state.observed_at = old.observed_at;
-    state.masks = old.masks;
-    for (condition, mut slot) in old_profile.conditions.iter().zip(old.conditions) {
-        let place = profile.conditions.iter().position(|other| other.name == condition.name);
-        if let Some(place) = place {
-            slot.carried = slot.alarm.is_some();
-            state.conditions[place] = slot;
-        }
+/// Alarms of what is no longer in the inventory end without good data, and say so.
+fn drop_alarms(conditions: Vec<ConditionState>, at: Timestamp, effects: &mut Effects) {
+    for alarm in conditions.into_iter().filter_map(|slot| slot.alarm) {
+        effects.alarms.push(removed(*alarm, at));
+        effects.counts.alarms_cleared += 1;
     }
-    state
 }
 
 fn removed(mut alarm: Alarm, at: Timestamp) -> Alarm {
     (alarm.state, alarm.updated_at, alarm.cleared_at) = (AlarmState::Cleared, at, Some(at));
-    alarm.explanation.push_str("; the device was taken out of the inventory");
-    alarm.explanation_zh.push_str("；设备已从台账移除");
+    alarm.explanation.push_str("; the device or its condition was taken out of the inventory");
+    alarm.explanation_zh.push_str("；设备或该状况已从台账移除");
     alarm
 }
 

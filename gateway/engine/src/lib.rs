@@ -5,6 +5,7 @@
 //! This crate's Cargo.toml has no tokio, no SQLite and no HTTP: that is the proof.
 
 mod alarms;
+mod carry;
 mod cases;
 pub mod decode;
 mod detect;

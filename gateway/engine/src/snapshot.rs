@@ -13,7 +13,7 @@ use crate::cases::Cases;
 use crate::device::DeviceState;
 
 /// Counts up with every change of what a snapshot holds or of what the engine would make of a stored batch.
-pub const ENGINE_VERSION: u32 = 1;
+pub const ENGINE_VERSION: u32 = 2;
 
 /// A snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -81,10 +81,7 @@ impl Engine {
     pub fn from_tables(site: Arc<Site>, alarms: Vec<Alarm>, cases: Vec<Case>, now: Timestamp) -> Engine {
         let mut engine = Engine::new(Arc::clone(&site));
         for case in cases {
-            if let Some(slot) = engine.slot(&site, &case.device, &case.condition) {
-                slot.case_id = Some(case.id.clone());
-            }
-            engine.cases.adopt(case, now);
+            engine.cases.adopt(case, site.facts().cases.close_after, now);
         }
         for alarm in alarms {
             let slot = if alarm.device == GATEWAY_DEVICE {
@@ -97,11 +94,14 @@ impl Engine {
                 slot.alarm = Some(Box::new(alarm));
             }
         }
+        // Those that have lost their device are told of when the site comes, which is the first input.
+        drop(engine.match_cases());
         let Engine { devices, cases, gateway, sources_down, .. } = engine;
         Engine::assemble(site, devices, cases, gateway, sources_down)
     }
 
-    fn slot(&mut self, site: &Site, device: &str, condition: &str) -> Option<&mut ConditionState> {
+    /// The place of a condition of a device, by their names.
+    pub(crate) fn slot(&mut self, site: &Site, device: &str, condition: &str) -> Option<&mut ConditionState> {
         let index = site.find(device)?;
         let profile = site.profile_of(site.device(index));
         let position = profile.conditions.iter().position(|known| known.name.as_ref() == condition)?;

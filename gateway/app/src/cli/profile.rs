@@ -210,10 +210,12 @@ fn decode(arguments: &DecodeArguments) -> anyhow::Result<u8> {
             let view = |reading: &kerbside_model::PointReading| {
                 let point = &profile.points[usize::from(reading.point)];
                 json!({
+                    "device": null,
                     "point": point.name,
                     "value": reading.value.as_ref().map(kerbside_model::Value::to_json),
                     "unit": point.unit,
                     "observed_at": decoded.observed_at,
+                    "received_at": null,
                     "quality": reading.quality.flag.name(),
                     "cause": reading.quality.cause.name(),
                 })

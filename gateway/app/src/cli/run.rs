@@ -20,8 +20,9 @@ pub(super) struct RunArguments {
     config: PathBuf,
 }
 
-/// Worker threads for sources, sinks and API. The engine and the store have threads of their own.
-pub(super) const WORKER_THREADS: usize = 2;
+/// Worker threads for sources, sinks and API. The engine and the store have threads of their own; more workers would
+/// wake each other up more often than they would help on a box with two cores.
+pub(super) const WORKER_THREADS: usize = 1;
 
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
     let config = match config::load(&arguments.config, &ProcessEnvironment) {

@@ -23,7 +23,7 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080
 const BATCHES_BYTES_MAX: u64 = 2 << 30;
 const UNDECODED_BYTES_MAX: u64 = 64 << 20;
 /// A lone message waits so long for company.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 /// One fsync serves about 5,000 messages of 200 bytes.
 const COMMIT_BYTES_MAX: usize = 1 << 20;
 /// Bounds what a restart has to step through again.

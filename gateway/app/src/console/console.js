@@ -2,9 +2,11 @@
 // none while the tab is hidden. Text from data reaches the page as text nodes only.
 
 import * as words from "/console/words.js";
-import { StreetMap, sign } from "/console/map.js";
+import { StreetMap, sign, svg } from "/console/map.js";
 
 const POLL_MILLIS = 2000;
+/** Until every device is known once. */
+const LOADING_MILLIS = 250;
 const ANSWER_MILLIS_MAX = 8000;
 /** The most that one page of the API holds. A storm must not push a critical alarm off the list. */
 const ALARMS_MAX = 1000;
@@ -25,14 +27,22 @@ const FINAL = ["closed", "rejected", "void", "duplicate"];
 
 const $ = (id) => document.getElementById(id);
 const remembered = (key) => {
-  try { return localStorage.getItem(key); } catch { return null; }
+  try {
+    return localStorage.getItem(key);
+  } catch {
+    return null;
+  }
 };
 const remember = (key, value) => {
-  try { localStorage.setItem(key, value); } catch { /* A browser without storage asks again. */ }
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    /* A browser without storage asks again. */
+  }
 };
 
 let language = remembered("kerbside-language") ?? (navigator.language.startsWith("zh") ? "zh" : "en");
-const data = { alarms: { items: [], next: null }, devices: new Map(), cursor: null, complete: false, tried: new Set() };
+const data = { alarms: { items: [], next: null }, devices: new Map(), cursor: null, complete: false };
 const link = { answeredAt: null, error: null, waiting: true };
 let query = { view: "overview" };
 let page = 0;
@@ -65,7 +75,12 @@ function exact(at) {
 }
 
 function span(seconds) {
-  const units = [["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const units = [
+    ["day", 86_400],
+    ["hour", 3600],
+    ["minute", 60],
+    ["second", 1],
+  ];
   const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) ?? units[3];
   return { amount: Math.floor(seconds / size), unit };
 }
@@ -77,7 +92,9 @@ function ago(at) {
 
 function lasting(seconds) {
   const { amount, unit } = span(seconds);
-  return new Intl.NumberFormat(language === "zh" ? "zh-CN" : "en", { style: "unit", unit, unitDisplay: "long" }).format(amount);
+  return new Intl.NumberFormat(language === "zh" ? "zh-CN" : "en", { style: "unit", unit, unitDisplay: "long" }).format(
+    amount,
+  );
 }
 
 function when(text) {
@@ -90,7 +107,8 @@ function when(text) {
 function tellTime() {
   const now = gatewayNow();
   if (now === null) return;
-  put($("clock"), exact(now));
+  // Without an answer nobody knows the gateway's time.
+  if (!link.error) put($("clock"), exact(now));
   for (const time of document.querySelectorAll("time.ago")) put(time, ago(Date.parse(time.dateTime)));
 }
 
@@ -102,9 +120,11 @@ function make(tag, attributes = {}, ...children) {
     if (name === "onclick") element.addEventListener("click", value);
     else if (value !== null) element.setAttribute(name, value);
   }
-  element.append(...children.filter((child) => child !== null && child !== ""));
+  element.append(...present(children));
   return element;
 }
+
+const present = (children) => children.filter((child) => child !== undefined && child !== null && child !== "");
 
 function put(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
@@ -119,7 +139,7 @@ const button = (text, onclick) => make("button", { type: "button", onclick }, te
 function row(...cells) {
   const made = make("tr", { role: "row" });
   for (const [head, ...children] of cells) {
-    const kept = children.filter((child) => child !== null && child !== "");
+    const kept = present(children);
     const cell = make("td", { role: "cell", "data-head": word(head) });
     if (kept.length) cell.append(make("div", {}, ...kept));
     made.append(cell);
@@ -169,7 +189,8 @@ function replaceFocused(known, made) {
 
 function address(changes) {
   const wanted = new URLSearchParams();
-  for (const [key, value] of Object.entries({ ...query, ...changes })) if (value && key !== "view") wanted.set(key, value);
+  for (const [key, value] of Object.entries({ ...query, ...changes }))
+    if (value && key !== "view") wanted.set(key, value);
   const rest = wanted.toString();
   return `#${changes.view ?? query.view}${rest ? `?${rest}` : ""}`;
 }
@@ -190,7 +211,9 @@ function readAddress() {
 // ---- asking the gateway ----
 
 async function ask(path, signal, body) {
-  const request = body ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) } : {};
+  const request = body
+    ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }
+    : {};
   const response = await fetch(`/api/v1/${path}`, { ...request, signal });
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
@@ -199,11 +222,13 @@ async function ask(path, signal, body) {
 
 /** What the open view shows. */
 function wanted() {
-  const list = {
-    cases: { open: `cases?open=true&limit=${CASES_MAX}`, recent: "cases?limit=50" },
-    notices: { notices: "notices?limit=100" },
-    frames: { unknown: `unknown-devices?limit=${FRAMES_MAX}`, undecoded: `undecoded?limit=${FRAMES_MAX}` },
-  }[query.view] ?? {};
+  const list =
+    {
+      overview: { incidents: "incidents" },
+      cases: { open: `cases?open=true&limit=${CASES_MAX}`, recent: "cases?limit=50" },
+      notices: { notices: "notices?limit=100" },
+      frames: { unknown: `unknown-devices?limit=${FRAMES_MAX}`, undecoded: `undecoded?limit=${FRAMES_MAX}` },
+    }[query.view] ?? {};
   const set = { status: "status", alarms: `alarms?state=active,stale&limit=${ALARMS_MAX}`, ...list };
   if (query.device) set.detail = `devices/${encodeURIComponent(query.device)}`;
   if (query.case) set.detail = `cases/${encodeURIComponent(query.case)}`;
@@ -229,9 +254,14 @@ async function round(signal) {
     if (error.status === 404) return { missing: true };
     throw error;
   };
-  const asked = entries.map(([name, path]) => (name === "detail" ? ask(path, signal).catch(missing) : ask(path, signal)));
+  const asked = entries.map(([name, path]) =>
+    name === "detail" ? ask(path, signal).catch(missing) : ask(path, signal),
+  );
   const [answers] = await Promise.all([Promise.all(asked), renewDevices(signal)]);
-  entries.forEach(([name], at) => { data[name] = answers[at]; });
+  signal.throwIfAborted();
+  entries.forEach(([name], at) => {
+    data[name] = answers[at];
+  });
   data.statusAt = performance.now();
 }
 
@@ -256,7 +286,7 @@ async function poll() {
   if (running !== controller) return;
   running = null;
   render();
-  timer = setTimeout(poll, POLL_MILLIS);
+  timer = setTimeout(poll, data.complete || link.error ? POLL_MILLIS : LOADING_MILLIS);
 }
 
 /** Asks at once: the view changed, or a person did something. */
@@ -276,7 +306,13 @@ function render() {
   if (!data.status) return;
   renderHeader();
   renderTiles();
-  ({ overview: renderOverview, cases: renderCases, devices: renderDevices, notices: renderNotices, frames: renderFrames })[query.view]();
+  ({
+    overview: renderOverview,
+    cases: renderCases,
+    devices: renderDevices,
+    notices: renderNotices,
+    frames: renderFrames,
+  })[query.view]();
   renderDetail();
   tellTime();
 }
@@ -290,23 +326,33 @@ function renderStatic() {
     head.setAttribute("role", "columnheader");
   }
   $("detail-close").setAttribute("aria-label", word("close"));
-  const options = (table, all) =>
-    [make("option", { value: "" }, word(all)), ...Object.keys(words[table]).map((name) => make("option", { value: name }, term(table, name)))];
+  const options = (table, all) => [
+    make("option", { value: "" }, word(all)),
+    ...Object.keys(words[table]).map((name) => make("option", { value: name }, term(table, name))),
+  ];
   $("by-status").replaceChildren(...options("STATUSES", "all_statuses"));
   $("by-kind").replaceChildren(...options("KINDS", "all_kinds"));
-  $("outcomes").replaceChildren(...Object.keys(words.OUTCOMES).map((name) => make("option", { value: term("OUTCOMES", name) })));
+  $("outcomes").replaceChildren(
+    ...Object.keys(words.OUTCOMES).map((name) => make("option", { value: term("OUTCOMES", name) })),
+  );
   for (const [name, tool] of Object.entries(tools)) tool.setAttribute("aria-label", word(name));
-  legend.replaceChildren(...Object.keys(words.STATUSES).map((status) => {
-    const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    icon.setAttribute("viewBox", "-8 -8 16 16");
-    icon.append(sign(status));
-    return make("span", {}, icon, ` ${term("STATUSES", status)}`);
-  }));
+  const item = (icon, text) =>
+    make("span", {}, svg("svg", { viewBox: "-9 -9 18 18", "aria-hidden": true }, icon), ` ${text}`);
+  legend.replaceChildren(
+    ...Object.keys(words.STATUSES).map((status) => item(sign(status), term("STATUSES", status))),
+    ...SEVERITIES.map((severity) =>
+      item(svg("circle", { r: 7, class: `ring ${severity}` }), term("SEVERITIES", severity)),
+    ),
+  );
 }
 
 function renderLink() {
   const badge = $("link");
-  const state = link.waiting ? ["connecting", "warn"] : link.error ? ["disconnected", "bad"] : ["connected", "ok"];
+  const state = link.waiting
+    ? ["connecting", "warn"]
+    : link.error
+      ? [link.error.status ? "failing" : "disconnected", "bad"]
+      : ["connected", "ok"];
   badge.className = `badge ${state[1]}`;
   put(badge, word(state[0]));
   const trouble = $("trouble");
@@ -325,7 +371,13 @@ function renderHeader() {
   speed.hidden = status.speed === 1;
   put(speed, word("simulated", { speed: status.speed }));
   const zone = new Intl.DateTimeFormat("en", { timeZone: status.zone ?? "Asia/Shanghai", timeZoneName: "shortOffset" });
-  put($("zone"), zone.formatToParts(gatewayNow()).find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC"));
+  put(
+    $("zone"),
+    zone
+      .formatToParts(gatewayNow())
+      .find((part) => part.type === "timeZoneName")
+      .value.replace("GMT", "UTC"),
+  );
   const troubled = status.components.filter((component) => component.state !== "ok");
   const health = $("health");
   const down = troubled.some((component) => component.state === "down");
@@ -334,16 +386,24 @@ function renderHeader() {
 }
 
 function renderTabs() {
-  $("tabs").replaceChildren(...VIEWS.map((view) => {
-    const current = view === query.view ? "page" : null;
-    return make("a", { href: `#${view}`, "aria-current": current }, word(view));
-  }));
+  $("tabs").replaceChildren(
+    ...VIEWS.map((view) => {
+      const current = view === query.view ? "page" : null;
+      return make("a", { href: `#${view}`, "aria-current": current }, word(view));
+    }),
+  );
 }
 
 function renderTiles() {
   const { status } = data;
   const by = (name) => status.devices.by_status[name] ?? 0;
-  const devices = Object.keys(words.STATUSES).map((name) => [`devices?status=${name}`, by(name), term("STATUSES", name), word("tile_devices"), name]);
+  const devices = Object.keys(words.STATUSES).map((name) => [
+    `devices?status=${name}`,
+    by(name),
+    term("STATUSES", name),
+    word("tile_devices"),
+    name,
+  ]);
   const tiles = [
     ...devices,
     ["overview", `${status.alarms_standing}${status.alarms_more ? "+" : ""}`, word("tile_alarms"), "", "alarm"],
@@ -353,7 +413,8 @@ function renderTiles() {
     ["notices", status.outbox_open, word("tile_outbox"), "", "warn"],
   ];
   const grid = $("tiles");
-  if (grid.children.length !== tiles.length) grid.replaceChildren(...tiles.map(() => make("a", {}, make("b"), make("span"))));
+  if (grid.children.length !== tiles.length)
+    grid.replaceChildren(...tiles.map(() => make("a", {}, make("b"), make("span"))));
   tiles.forEach(([href, count, label, what, kind], at) => {
     const [number, text] = grid.children[at].children;
     grid.children[at].setAttribute("href", `#${href}`);
@@ -375,46 +436,85 @@ function renderOverview() {
   const more = data.alarms.next ? word("more_alarms", { count: ALARMS_MAX }) : "";
   const cut = shown.length < alarms.length ? word("shown_of", { shown: shown.length, count: alarms.length }) : "";
   put($("alarms-note"), [more, cut].filter(Boolean).join(" · "));
+  renderIncidents();
   renderComponents();
   renderMap();
+}
+
+/** Many alarms, one cause: an officer should see the feeder, not forty lamps. */
+function renderIncidents() {
+  fill(
+    "incidents",
+    data.incidents?.items ?? [],
+    (item) => item.id,
+    (item) => {
+      const values = { count: item.alarms.length, parent: item.parent, condition: term("CONDITIONS", item.condition) };
+      return make("li", {}, severityMark(item.severity), ` ${word("incident", values)} `, when(item.opened_at));
+    },
+  );
 }
 
 function alarmRow(alarm) {
   const acknowledged = alarm.acknowledged
     ? soft(word("acknowledged", { by: alarm.acknowledged.by }))
     : button(word("acknowledge"), () => acknowledge(alarm));
-  const caseLink = alarm.case_id ? make("a", { href: caseAddress(alarm.case_id) }, alarm.case_id) : null;
+  const caseLink = alarm.case_id ? make("a", { class: "id", href: caseAddress(alarm.case_id) }, alarm.case_id) : null;
   return row(
     ["severity", severityMark(alarm.severity)],
     ["what", make("b", {}, term("CONDITIONS", alarm.condition)), soft(inLanguage(alarm, "explanation"))],
     ["device", deviceLink(alarm.device, alarm.name), soft(alarm.place)],
     ["since", when(alarm.opened_at)],
-    ["standing", make("span", { class: alarm.state }, term("ALARM_STATES", alarm.state)),
+    [
+      "standing",
+      make("span", { class: alarm.state }, term("ALARM_STATES", alarm.state)),
       alarm.suppressed ? soft(term("SUPPRESSIONS", alarm.suppressed)) : null,
-      caseLink && make("div", {}, caseLink), acknowledged],
+      caseLink && make("div", {}, caseLink),
+      acknowledged,
+    ],
   );
 }
 
 const deviceLink = (id, name) => make("a", { href: deviceAddress(id) }, name ? `${name} (${id})` : id);
 
-/** What the gateway cannot do without stands first. */
+/** What the gateway cannot do without stands first, then what is in trouble. */
 function renderComponents() {
-  const rank = (component) => (component.essential ? 0 : component.component.includes("/") ? 2 : 1);
-  const sorted = [...data.status.components].sort((a, b) => rank(a) - rank(b) || a.component.localeCompare(b.component));
-  fill("components", sorted, (item) => item.component, (item) => row(
-    ["component", item.component, item.essential ? soft(word("essential")) : null],
-    ["state", mark(item.state, term("HEALTH", item.state))],
-    ["detail", item.detail],
-  ));
+  const trouble = ["down", "degraded", "starting", "ok"];
+  const rank = (component) => (component.essential ? 0 : 10) + trouble.indexOf(component.state);
+  const sorted = [...data.status.components].sort(
+    (a, b) => rank(a) - rank(b) || a.component.localeCompare(b.component),
+  );
+  fill(
+    "components",
+    sorted,
+    (item) => item.component,
+    (item) =>
+      row(
+        ["component", item.component, item.essential ? soft(word("essential")) : null],
+        ["state", mark(item.state, term("HEALTH", item.state))],
+        ["detail", item.detail],
+      ),
+  );
 }
 
 // ---- map ----
 
-const map = new StreetMap((id) => { location.hash = deviceAddress(id); }, (device) => {
-  const what = (device.conditions ?? []).map((name) => term("CONDITIONS", name)).join(", ");
-  return [device.name || device.id, device.place, term("STATUSES", device.status), what].filter(Boolean).join(" · ");
-});
-const tools = { zoom_in: button("+", () => map.zoom(0.6)), zoom_out: button("−", () => map.zoom(1.7)), zoom_all: button("⤢", () => map.all()) };
+const map = new StreetMap(
+  (id) => {
+    location.hash = deviceAddress(id);
+  },
+  (device) => {
+    const what = (device.conditions ?? []).map((name) => term("CONDITIONS", name)).join(", ");
+    const severity = device.severity && term("SEVERITIES", device.severity);
+    return [device.name || device.id, device.place, term("STATUSES", device.status), severity, what]
+      .filter(Boolean)
+      .join(" · ");
+  },
+);
+const tools = {
+  zoom_in: button("+", () => map.zoom(0.6)),
+  zoom_out: button("−", () => map.zoom(1.7)),
+  zoom_all: button("⤢", () => map.all()),
+};
 const legend = make("div", { class: "legend" });
 
 /** What the alarms say is newer than what the devices said when their turn came. */
@@ -457,7 +557,7 @@ function caseRow(item) {
     ["place", item.place, soft([item.device_name, item.device].filter(Boolean).join(" · "))],
     ["unit", item.unit],
     ["state", term("CASE_STATES", item.state), soft(word(item.standing ? "is_standing" : "is_over"))],
-    ["platform_number", item.platform_id, soft(item.platform)],
+    ["platform_number", make("span", { class: "id" }, item.platform_id ?? ""), soft(item.platform)],
     ["signed_by", item.signed?.by],
     ["opened", when(item.opened_at)],
   );
@@ -466,21 +566,38 @@ function caseRow(item) {
 function renderDevices() {
   const sought = $("search").value.trim().toLowerCase();
   const [status, kind] = [$("by-status").value, $("by-kind").value];
-  const found = devicesNow().filter((device) =>
-    (!status || device.status === status) && (!kind || device.kind === kind) &&
-    (!sought || `${device.id} ${device.name} ${device.place} ${device.unit}`.toLowerCase().includes(sought)));
+  const found = devicesNow().filter(
+    (device) =>
+      (!status || device.status === status) &&
+      (!kind || device.kind === kind) &&
+      (!sought || `${device.id} ${device.name} ${device.place} ${device.unit}`.toLowerCase().includes(sought)),
+  );
   page = Math.min(page, Math.max(0, Math.ceil(found.length / PAGE_ROWS) - 1));
   const first = page * PAGE_ROWS;
   const shown = found.slice(first, first + PAGE_ROWS);
-  fill("devices", shown, (device) => device.id, (device) => row(
-    ["status", mark(device.status, term("STATUSES", device.status)),
-      soft((device.conditions ?? []).map((name) => term("CONDITIONS", name)).join(", "))],
-    ["device", deviceLink(device.id, device.name)],
-    ["kind", term("KINDS", device.kind)],
-    ["place", device.place, soft(device.unit)],
-    ["heard", when(device.heard_at)],
-  ), data.complete ? word("no_devices") : word("loading"));
-  const count = word("page_of", { first: found.length ? first + 1 : 0, last: first + shown.length, count: found.length });
+  fill(
+    "devices",
+    shown,
+    (device) => device.id,
+    (device) =>
+      row(
+        [
+          "status",
+          mark(device.status, term("STATUSES", device.status)),
+          soft((device.conditions ?? []).map((name) => term("CONDITIONS", name)).join(", ")),
+        ],
+        ["device", deviceLink(device.id, device.name)],
+        ["kind", term("KINDS", device.kind)],
+        ["place", device.place, soft(device.unit)],
+        ["heard", when(device.heard_at)],
+      ),
+    data.complete ? word("no_devices") : word("loading"),
+  );
+  const count = word("page_of", {
+    first: found.length ? first + 1 : 0,
+    last: first + shown.length,
+    count: found.length,
+  });
   put($("pages"), data.complete ? count : `${count} · ${word("loading")}`);
   $("previous").disabled = page === 0;
   $("next").disabled = first + PAGE_ROWS >= found.length;
@@ -488,27 +605,59 @@ function renderDevices() {
 
 function renderNotices() {
   const items = (data.notices?.items ?? []).slice(0, NOTICES_MAX);
-  fill("notices", items, (item) => item.id, (item) => row(
-    ["severity", severityMark(item.severity)],
-    ["message", inLanguage(item, "text"), make("div", {}, make("a", { href: caseAddress(item.case_id) }, item.case_id))],
-    ["channel", item.channel],
-    ["step", String(item.step)],
-    ["delivery", make("span", { class: item.state }, term("DELIVERIES", item.state)), soft(item.note)],
-    ["time", when(item.created_at)],
-  ), data.notices ? word("no_notices") : word("loading"));
+  fill(
+    "notices",
+    items,
+    (item) => item.id,
+    (item) =>
+      row(
+        ["severity", severityMark(item.severity)],
+        [
+          "message",
+          inLanguage(item, "text"),
+          make("div", {}, make("a", { href: caseAddress(item.case_id) }, item.case_id)),
+        ],
+        ["channel", item.channel],
+        ["step", String(item.step)],
+        ["delivery", make("span", { class: item.state }, term("DELIVERIES", item.state)), soft(item.note)],
+        ["time", when(item.created_at)],
+      ),
+    data.notices ? word("no_notices") : word("loading"),
+  );
 }
 
 function renderFrames() {
-  const raw = (payload) => make("span", { class: "raw" }, payload.text ?? payload.hex ?? JSON.stringify(payload.registers));
-  fill("unknown", data.unknown?.items ?? [], (item) => `${item.source} ${item.address}`, (item) => row(
-    ["address", item.address], ["source", item.source], ["count", String(item.frames)],
-    ["last_seen", when(item.last_seen)], ["first_seen", when(item.first_seen)], ["payload", raw(item.payload)],
-  ), data.unknown ? word("no_unknown") : word("loading"));
-  fill("undecoded", data.undecoded?.items ?? [], (item) => String(item.number), (item) => row(
-    ["reason", term("REASONS", item.reason), soft(item.detail)],
-    ["address", item.device ? deviceLink(item.device) : item.address], ["source", item.source],
-    ["received", when(item.received_at)], ["payload", raw(item.payload)],
-  ), data.undecoded ? word("no_undecoded") : word("loading"));
+  const raw = (payload) =>
+    make("span", { class: "raw" }, payload.text ?? payload.hex ?? JSON.stringify(payload.registers));
+  fill(
+    "unknown",
+    data.unknown?.items ?? [],
+    (item) => `${item.source} ${item.address}`,
+    (item) =>
+      row(
+        ["address", item.address],
+        ["source", item.source],
+        ["count", String(item.frames)],
+        ["last_seen", when(item.last_seen)],
+        ["first_seen", when(item.first_seen)],
+        ["payload", raw(item.payload)],
+      ),
+    data.unknown ? word("no_unknown") : word("loading"),
+  );
+  fill(
+    "undecoded",
+    data.undecoded?.items ?? [],
+    (item) => String(item.number),
+    (item) =>
+      row(
+        ["reason", term("REASONS", item.reason), soft(item.detail)],
+        ["address", item.device ? deviceLink(item.device) : item.address],
+        ["source", item.source],
+        ["received", when(item.received_at)],
+        ["payload", raw(item.payload)],
+      ),
+    data.undecoded ? word("no_undecoded") : word("loading"),
+  );
 }
 
 // ---- details ----
@@ -518,7 +667,7 @@ function renderDetail() {
   const isWanted = Boolean(query.device || query.case);
   if (!isWanted) return dialog.close();
   if (!data.detail) return;
-  if (data.detail.missing) showFacts(`${query.case ?? query.device}: 404`, []);
+  if (data.detail.missing) showMissing();
   else if (query.case) showCase(data.detail);
   else showDevice(data.detail);
   if (!dialog.open) dialog.showModal();
@@ -531,12 +680,23 @@ function showFacts(title, facts) {
   const box = $("detail-facts");
   if (box.print === print) return;
   box.print = print;
-  box.replaceChildren(make("dl", {}, ...kept.flatMap(([name, value]) => [make("dt", {}, word(name)), make("dd", {}, value)])));
+  box.replaceChildren(
+    make("dl", {}, ...kept.flatMap(([name, value]) => [make("dt", {}, word(name)), make("dd", {}, value)])),
+  );
+}
+
+function showMissing() {
+  showFacts(word("no_such", { id: query.case ?? query.device }), []);
+  showActions("");
+  showTable("history", []);
+  fill("detail-rows", [], String, row, word("no_history"));
 }
 
 function showTable(heading, heads) {
   put($("detail-heading"), word(heading));
-  $("detail-head").replaceChildren(...heads.map((head) => make("th", { scope: "col", role: "columnheader" }, word(head))));
+  $("detail-head").replaceChildren(
+    ...heads.map((head) => make("th", { scope: "col", role: "columnheader" }, word(head))),
+  );
 }
 
 function showActions(print, ...buttons) {
@@ -552,11 +712,17 @@ function showDevice(device) {
   const standing = device.conditions.map((name) => term("CONDITIONS", name)).join(", ");
   showFacts(`${device.name || term("KINDS", device.kind)} · ${device.id}`, [
     ["status", mark(device.status, [term("STATUSES", device.status), standing].filter(Boolean).join(": "))],
-    ["kind", term("KINDS", device.kind)], ["place", device.place], ["unit", device.unit], ["grid", device.grid],
-    ["position", positionText(device.position)], ["service", term("SERVICES", device.service)],
+    ["kind", term("KINDS", device.kind)],
+    ["place", device.place],
+    ["unit", device.unit],
+    ["grid", device.grid],
+    ["position", positionText(device.position)],
+    ["service", term("SERVICES", device.service)],
     ["heard", device.heard_at ? exact(Date.parse(device.heard_at)) : word("never")],
     ["interval", device.interval_seconds ? lasting(device.interval_seconds) : ""],
-    ["profile", device.profile], ["source", device.source], ["address", device.address],
+    ["profile", device.profile],
+    ["source", device.source],
+    ["address", device.address],
     ["masked", device.masked_until ? `${exact(Date.parse(device.masked_until))} ${device.mask_reason ?? ""}` : ""],
   ]);
   showActions("");
@@ -580,17 +746,33 @@ function showCase(item) {
   showFacts(`${inLanguage(item, "title")} · ${item.id}`, [
     ["severity", severityMark(item.severity)],
     ["state", `${term("CASE_STATES", item.state)} · ${word(item.standing ? "is_standing" : "is_over")}`],
-    ["explanation", inLanguage(item, "explanation")], ["place", item.place],
-    ["device", deviceLink(item.device, item.device_name)], ["unit", item.unit], ["grid", item.grid],
-    ["component_code", item.component_code], ["position", positionText(item.position)], ["platform", item.platform],
-    ["platform_number", item.platform_id], ["opened", exact(Date.parse(item.opened_at))],
+    ["explanation", inLanguage(item, "explanation")],
+    ["place", item.place],
+    ["device", deviceLink(item.device, item.device_name)],
+    ["unit", item.unit],
+    ["grid", item.grid],
+    ["component_code", item.component_code],
+    ["position", positionText(item.position)],
+    ["platform", item.platform],
+    ["platform_number", item.platform_id],
+    ["opened", exact(Date.parse(item.opened_at))],
     ["signed_by", item.signed ? `${item.signed.by}, ${exact(Date.parse(item.signed.at))}` : ""],
   ]);
   showActions(JSON.stringify([item.id, item.state, item.signed]), ...caseActions(item));
   showTable("history", ["time", "state", "who", "note"]);
-  fill("detail-rows", item.history.map((event, number) => ({ ...event, number })), (event) => `history ${event.number}`,
-    (event) => row(["time", when(event.at)], ["state", term("CASE_STATES", event.state)], ["who", event.by], ["note", event.note]),
-    word("no_history"));
+  fill(
+    "detail-rows",
+    item.history.map((event, number) => ({ ...event, number })),
+    (event) => `history ${event.number}`,
+    (event) =>
+      row(
+        ["time", when(event.at)],
+        ["state", term("CASE_STATES", event.state)],
+        ["who", event.by],
+        ["note", event.note],
+      ),
+    word("no_history"),
+  );
 }
 
 function caseActions(item) {
@@ -634,12 +816,18 @@ function request(title, about, path, move) {
     const submit = form.querySelector("[type=submit]");
     submit.disabled = true;
     try {
-      await ask(path, AbortSignal.timeout(ANSWER_MILLIS_MAX), { ...(by && { by }), ...(move && { to: move.to, note }) });
+      await ask(path, AbortSignal.timeout(ANSWER_MILLIS_MAX), {
+        ...(by && { by }),
+        ...(move && { to: move.to, note }),
+      });
       remember("kerbside-name", by);
       $("ask").close();
       poke();
     } catch (error) {
-      put($("ask-error"), error.status === 400 && !by ? word("name_missing") : word("refused", { error: error.message }));
+      put(
+        $("ask-error"),
+        error.status === 400 && !by ? word("name_missing") : word("refused", { error: error.message }),
+      );
     } finally {
       submit.disabled = false;
     }
@@ -650,7 +838,12 @@ function request(title, about, path, move) {
 // ---- start ----
 
 function start() {
-  $("map").append(map.root, make("div", { class: "tools" }, ...Object.values(tools)), make("div", { class: "legend" }, make("span", {}, map.bar, map.scale)), legend);
+  $("map").append(
+    map.root,
+    make("div", { class: "tools" }, ...Object.values(tools)),
+    make("div", { class: "legend" }, make("span", {}, map.bar, map.scale)),
+    legend,
+  );
   renderStatic();
   $("language").addEventListener("click", () => {
     language = language === "zh" ? "en" : "zh";
@@ -661,10 +854,19 @@ function start() {
   });
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   for (const id of ["search", "by-status", "by-kind"]) {
-    $(id).addEventListener("input", () => { page = 0; renderDevices(); });
+    $(id).addEventListener("input", () => {
+      page = 0;
+      renderDevices();
+    });
   }
-  $("previous").addEventListener("click", () => { page -= 1; renderDevices(); });
-  $("next").addEventListener("click", () => { page += 1; renderDevices(); });
+  $("previous").addEventListener("click", () => {
+    page -= 1;
+    renderDevices();
+  });
+  $("next").addEventListener("click", () => {
+    page += 1;
+    renderDevices();
+  });
   $("detail-close").addEventListener("click", () => $("detail").close());
   $("detail").addEventListener("close", () => {
     if (query.device || query.case) location.hash = address({ device: null, case: null });

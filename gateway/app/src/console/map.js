@@ -51,7 +51,8 @@ function choose(places) {
   const quiet = places.filter(({ device }) => !device.severity);
   const step = Math.max(1, quiet.length / Math.max(1, MARKS_MAX - loud.length));
   const kept = [];
-  for (let at = 0; at < quiet.length && kept.length + loud.length < MARKS_MAX; at += step) kept.push(quiet[Math.floor(at)]);
+  for (let at = 0; at < quiet.length && kept.length + loud.length < MARKS_MAX; at += step)
+    kept.push(quiet[Math.floor(at)]);
   return [...kept, ...loud];
 }
 
@@ -68,6 +69,8 @@ export class StreetMap {
     this.scale = document.createElement("small");
     this.home = null;
     this.box = null;
+    this.width = 400;
+    this.height = 300;
     this.listen();
   }
 
@@ -97,7 +100,11 @@ export class StreetMap {
     if (device.severity) parts.push(svg("circle", { r: 11, class: `ring ${device.severity}` }));
     // The keyboard visits what is wrong only: thousands of stops would help nobody.
     const tabindex = device.severity ? 0 : -1;
-    const element = svg("g", { role: "button", tabindex, "aria-label": this.name(device), "data-id": device.id }, ...parts);
+    const element = svg(
+      "g",
+      { role: "button", tabindex, "aria-label": this.name(device), "data-id": device.id },
+      ...parts,
+    );
     element.style.cursor = "pointer";
     if (known) known.element.replaceWith(element);
     else if (device.severity) this.layer.append(element);
@@ -119,14 +126,10 @@ export class StreetMap {
 
   all() {
     const [left, top, right, bottom] = this.home ?? [0, 0, 0, 0];
-    const { width, height } = this.size();
+    const { width, height } = this;
     const metres = Math.max((right - left) / (width - 50), (bottom - top) / (height - 50), 0.1);
     this.box = { x: (left + right) / 2, y: (top + bottom) / 2, metres };
     this.show();
-  }
-
-  size() {
-    return { width: this.root.clientWidth || 400, height: this.root.clientHeight || 300 };
   }
 
   zoom(factor) {
@@ -137,7 +140,7 @@ export class StreetMap {
 
   /** Marks are placed in pixels, so that they keep their size at every zoom. */
   show() {
-    const { width, height } = this.size();
+    const { width, height } = this;
     this.root.setAttribute("viewBox", `0 0 ${width} ${height}`);
     for (const mark of this.marks.values()) this.settle(mark);
     const metres = 90 * this.box.metres;
@@ -149,8 +152,11 @@ export class StreetMap {
 
   settle({ element, x, y }) {
     if (!this.box) return;
-    const { width, height } = this.size();
-    const [left, top] = [(x - this.box.x) / this.box.metres + width / 2, (y - this.box.y) / this.box.metres + height / 2];
+    const { width, height } = this;
+    const [left, top] = [
+      (x - this.box.x) / this.box.metres + width / 2,
+      (y - this.box.y) / this.box.metres + height / 2,
+    ];
     element.setAttribute("transform", `translate(${left.toFixed(1)} ${top.toFixed(1)})`);
   }
 
@@ -181,6 +187,12 @@ export class StreetMap {
         this.open(id);
       }
     });
-    new ResizeObserver(() => this.box && this.all()).observe(this.root);
+    // Asking for the size at every mark would make the browser lay out the page thousands of times.
+    new ResizeObserver(() => {
+      const [width, height] = [this.root.clientWidth, this.root.clientHeight];
+      if (!width || (width === this.width && height === this.height)) return;
+      Object.assign(this, { width, height });
+      if (this.box) this.all();
+    }).observe(this.root);
   }
 }

@@ -9,7 +9,7 @@ use kerbside_model::{
 use super::*;
 
 /// What a phone on a weak network should have to fetch, once.
-const PAGE_BYTES_MAX: usize = 64 << 10;
+const PAGE_BYTES_MAX: usize = 72 << 10;
 
 fn text(name: &str) -> &'static str {
     ASSETS.iter().find(|asset| asset.name == name).expect("an asset of the page").body

@@ -1,13 +1,14 @@
 //! What happens after a commit: sinks are woken, facts become metrics. Runs on the store's thread and never waits.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use kerbside_model::port::TelemetryBatch;
 use kerbside_model::{
-    Counts, GatewayCondition, OutboxState, Severity, Site, Suppression, UndecodedReason,
+    Counts, GatewayCondition, OutboxState, Severity, Site, Suppression, Undecoded, UndecodedReason,
 };
-use kerbside_runtime::Metrics;
+use kerbside_runtime::{Clock, Metrics};
 use kerbside_sinks::influx::InfluxHandle;
 use kerbside_store::{Committed, QuotaReport, StoreStats};
 use prometheus::{IntCounter, IntGauge};
@@ -18,6 +19,8 @@ use super::SnapshotWish;
 
 /// Conditions of the gateway itself that may wait for the pipeline.
 pub const GATEWAY_CONDITIONS_MAX: usize = 16;
+/// Undecoded frames are logged this often at most.
+const UNDECODED_WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Wakes sinks and counts.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub struct Publisher {
     outbox: Arc<Notify>,
     gateway_conditions: mpsc::Sender<GatewayCondition>,
     metrics: EngineMetrics,
+    undecoded_warned: Mutex<Option<Instant>>,
     pub(super) wants_snapshot: SnapshotWish,
 }
 
@@ -43,6 +47,7 @@ impl Publisher {
             outbox,
             gateway_conditions,
             metrics: EngineMetrics::new(metrics),
+            undecoded_warned: Mutex::default(),
             wants_snapshot: SnapshotWish::new(false),
         }
     }
@@ -60,12 +65,7 @@ impl Publisher {
         for case in &effects.cases {
             info!(case = %case.id, device = %case.device, condition = %case.condition, state = case.state.name(), "case changed");
         }
-        for undecoded in effects.undecoded.iter().take(1) {
-            warn!(
-                source = %undecoded.frame.source, address = %undecoded.frame.address, reason = undecoded.reason.name(),
-                detail = %undecoded.detail, in_batch = effects.undecoded.len(), "frame kept undecoded"
-            );
-        }
+        self.warn_undecoded(&effects.undecoded);
         if !effects.outbox.is_empty() {
             self.outbox.notify_one();
         }
@@ -81,6 +81,20 @@ impl Publisher {
         {
             warn!("the quota alarm could not be raised: too many conditions of the gateway wait");
         }
+    }
+
+    /// One line a while: a babbling device must not fill the log. All of them are counted, and the API lists them.
+    fn warn_undecoded(&self, undecoded: &[Undecoded]) {
+        let Some(first) = undecoded.first() else { return };
+        let mut last = self.undecoded_warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|stamp| stamp.elapsed() < UNDECODED_WARN_INTERVAL) {
+            return;
+        }
+        *last = Some(Clock::stamp());
+        warn!(
+            source = %first.frame.source, address = %first.frame.address, reason = first.reason.name(),
+            detail = %first.detail, in_batch = undecoded.len(), "frame kept undecoded"
+        );
     }
 
     /// Shows how many cases are open.

@@ -2,5 +2,7 @@
 
 mod cases;
 mod determinism;
+mod edges;
+mod invariants;
 mod lifecycle;
 mod support;

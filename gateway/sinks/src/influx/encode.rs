@@ -14,6 +14,10 @@ use std::sync::Arc;
 use kerbside_model::port::TelemetryBatch;
 use kerbside_model::{Flag, PointReading, Profile, Quality, Site, Value};
 
+/// Three decimals.
+const DECIMALS_FACTOR: f64 = 1000.0;
+/// Below this a number times a thousand is an exact integer: 2^53 is larger.
+const DECIMALS_EXACT_BELOW: f64 = 1e15;
 /// A change of site while an older backlog is sent needs two: the one of the live batches and the older one.
 const SITES_CACHED_MAX: usize = 2;
 /// InfluxDB refuses string fields above 64 KiB (line protocol reference of 2.7); longer text is cut.
@@ -173,7 +177,7 @@ fn write_reading(body: &mut Vec<u8>, keys: &PointKeys, reading: &PointReading) {
         }
         Some(Value::Number(number)) => {
             body.extend_from_slice(&keys.value);
-            body.extend_from_slice(ryu::Buffer::new().format_finite(*number).as_bytes());
+            write_number(body, *number);
             body.push(b',');
         }
         Some(Value::Boolean(boolean)) => {
@@ -230,6 +234,32 @@ fn write_name(body: &mut Vec<u8>, text: &str, escaped: &[u8]) {
             body.push(b'\\');
         }
         body.push(byte);
+    }
+}
+
+/// Sensors send few decimals: such numbers are written as an integer and its fraction, several times as fast as the
+/// shortest decimal of any number is found. Both read back as the same number.
+fn write_number(body: &mut Vec<u8>, number: f64) {
+    let magnitude = number.abs();
+    let scaled = (magnitude * DECIMALS_FACTOR).round();
+    if scaled > DECIMALS_EXACT_BELOW || scaled / DECIMALS_FACTOR != magnitude {
+        body.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
+        return;
+    }
+    if number.is_sign_negative() {
+        body.push(b'-');
+    }
+    let thousandths = scaled as u64;
+    body.extend_from_slice(itoa::Buffer::new().format(thousandths / 1000).as_bytes());
+    let mut fraction = thousandths % 1000;
+    if fraction > 0 {
+        body.push(b'.');
+        let mut place = 100;
+        while fraction > 0 {
+            body.push(b'0' + u8::try_from(fraction / place).expect("a digit is below ten"));
+            fraction %= place;
+            place /= 10;
+        }
     }
 }
 

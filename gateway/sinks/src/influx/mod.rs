@@ -26,7 +26,7 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kerbside_model::port::{Backlog, TelemetryBatch};
@@ -79,6 +79,9 @@ pub enum Gzip {
     On,
 }
 
+/// Readings that wait in memory at most: about 8 MB. What does not fit is read back from the store.
+const QUEUE_READINGS_MAX: usize = 200_000;
+
 /// The configuration of the sink cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InfluxError {
@@ -125,6 +128,8 @@ struct Offered {
     newest: AtomicU64,
     /// The newest number that found the queue full.
     left_through: AtomicU64,
+    /// Readings that wait in the queue.
+    readings: AtomicUsize,
 }
 
 impl InfluxSink {
@@ -169,9 +174,12 @@ impl InfluxHandle {
     /// Offers a committed batch: every number, in order, also of batches without observations. Never waits; when the
     /// queue is full, the batch is read back from the store later.
     pub fn offer(&self, batch: TelemetryBatch) {
-        let sequence = batch.sequence;
+        let (sequence, readings) = (batch.sequence, batch.observations.reading_count());
         self.offered.newest.fetch_max(sequence, Ordering::AcqRel);
-        if self.sender.try_send(batch).is_err() {
+        let waiting = self.offered.readings.fetch_add(readings, Ordering::AcqRel);
+        let has_room = waiting == 0 || waiting + readings <= QUEUE_READINGS_MAX;
+        if !has_room || self.sender.try_send(batch).is_err() {
+            self.offered.readings.fetch_sub(readings, Ordering::AcqRel);
             self.offered.left_through.fetch_max(sequence, Ordering::AcqRel);
         }
     }

@@ -26,6 +26,8 @@ use super::status::Status;
 use super::{InfluxSink, Offered};
 
 const REQUESTS_UNDER_WAY_MAX: usize = 2;
+/// Between two live requests at least: without it a request would carry the few lines of one commit.
+const LIVE_GAP: Duration = Duration::from_millis(10);
 /// The first wait after a failure: long enough for a connection that was closed while idle.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Raw frames that one look into the backlog reads back, in bytes.
@@ -62,6 +64,8 @@ pub(super) struct Pump {
     blocked: VecDeque<Delivery>,
     under_way: FuturesUnordered<BoxFuture<'static, Report>>,
     live_under_way: usize,
+    /// When the next live request may leave, unless there is a full one.
+    live_rests_until: Instant,
     backlog_under_way: usize,
     outage: Outage,
     store: StoreCalls,
@@ -144,6 +148,7 @@ impl Pump {
             blocked: VecDeque::new(),
             under_way: FuturesUnordered::new(),
             live_under_way: 0,
+            live_rests_until: now,
             backlog_under_way: 0,
             outage: Outage { backoff: backoff.clone(), until: None },
             store: StoreCalls {
@@ -205,6 +210,7 @@ impl Pump {
     /// Takes a live batch up, unless the backlog was quicker.
     fn take(&mut self, batch: &TelemetryBatch) {
         let sequence = batch.sequence;
+        self.offered.readings.fetch_sub(batch.observations.reading_count(), Ordering::AcqRel);
         self.live_through = self.live_through.max(sequence);
         self.store.is_probing = false;
         if self.progress.ranges() >= RANGES_MAX && self.progress.would_split(sequence) {
@@ -241,7 +247,7 @@ impl Pump {
         let has_backlog = !self.store.batches.is_empty() || self.backlog_under_way > 0;
         let is_due = match self.live_under_way {
             _ if self.is_ending => true,
-            0 => true,
+            0 => now >= self.live_rests_until || !self.has_room(),
             _ if has_backlog => false,
             _ => {
                 !self.has_room()
@@ -249,6 +255,7 @@ impl Pump {
             }
         };
         if is_due && let Some(delivery) = self.live.deliver() {
+            self.live_rests_until = now + LIVE_GAP;
             return Some(delivery);
         }
         if self.backlog_under_way > 0 || now < self.store.rests_until {
@@ -402,7 +409,7 @@ impl Pump {
     fn wake_at(&self, now: Instant) -> Instant {
         let flush = self.live.since.and_then(|since| since.checked_add(self.writer.config().flush_interval));
         let store = (self.progress.cursor() != self.store.stored).then_some(self.store.store_due);
-        let due = [self.outage.until, flush, store, Some(self.store.rests_until)];
+        let due = [self.outage.until, flush, store, Some(self.store.rests_until), Some(self.live_rests_until)];
         let is_ahead = |at: &Instant| *at > now;
         due.into_iter().flatten().filter(is_ahead).min().unwrap_or(now + IDLE)
     }

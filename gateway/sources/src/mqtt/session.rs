@@ -33,9 +33,11 @@ const CHUNK_BYTES_MAX: usize = 256 * 1024;
 const READ_SPARE_BYTES_MIN: usize = 16 * 1024;
 /// While messages come one after the other, so long passes between two reads, so that one read brings many of them:
 /// measured with Mosquitto at 30,000 messages a second it saves three quarters of the processor time.
-const GATHER_WAIT: Duration = Duration::from_millis(2);
-/// A read that brought more than this waits for nothing: just below a full TLS record.
-const GATHER_BYTES_MAX: usize = 15 * 1024;
+const GATHER_WAIT: Duration = Duration::from_millis(4);
+/// A read that brought more than this waits for nothing: most of the buffer ...
+const GATHER_BYTES_MAX: usize = 48 * 1024;
+/// ... or, since one read brings no more than one record, just below a full TLS record.
+const GATHER_TLS_BYTES_MAX: usize = 15 * 1024;
 /// Reading stops while more than this waits to be sent to a broker that does not listen.
 const OUT_BYTES_MAX: usize = 256 * 1024;
 /// How long the end of the gateway waits for the last commits.
@@ -112,8 +114,9 @@ struct Chunk {
 }
 
 /// Decides whether the next read waits a little, so that messages gather.
-#[derive(Default)]
 struct Gather {
+    /// A read that brought more than this waits for nothing.
+    bytes_max: usize,
     until: Option<Instant>,
     last_messages: Option<Instant>,
     messages: usize,
@@ -147,7 +150,7 @@ impl<'a> Session<'a> {
             mark_sender: Arc::new(mark_sender),
             marks,
             chunk: Chunk::default(),
-            gather: Gather::default(),
+            gather: Gather::new(if context.tls.is_some() { GATHER_TLS_BYTES_MAX } else { GATHER_BYTES_MAX }),
             keep_alive,
             tick,
             last_sent: now,
@@ -450,6 +453,10 @@ impl Chunk {
 }
 
 impl Gather {
+    fn new(bytes_max: usize) -> Gather {
+        Gather { bytes_max, until: None, last_messages: None, messages: 0 }
+    }
+
     /// After a read that brought `bytes`. A lone message makes nobody wait: several came, or one on the heels of another.
     fn decide(&mut self, bytes: usize, now: Instant) {
         self.until = None;
@@ -457,7 +464,7 @@ impl Gather {
             return;
         }
         let follows = self.last_messages.is_some_and(|last| now.duration_since(last) <= GATHER_WAIT);
-        if (self.messages > 1 || follows) && bytes <= GATHER_BYTES_MAX {
+        if (self.messages > 1 || follows) && bytes <= self.bytes_max {
             self.until = Some(now + GATHER_WAIT);
         }
         self.last_messages = Some(now);
@@ -497,12 +504,14 @@ mod tests {
     async fn the_next_read_waits_only_while_messages_follow_each_other() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
-        let mut gather = Gather::default();
+        let mut gather = Gather::new(GATHER_BYTES_MAX);
         assert!(!waits(&mut gather, start, 1, 100), "a lone message");
         assert!(!waits(&mut gather, after(1), 0, 2), "a ping's answer");
         assert!(waits(&mut gather, after(2), 1, 100), "one on the heels of another");
         assert!(!waits(&mut gather, after(50), 1, 100), "a lone message again");
         assert!(waits(&mut gather, after(100), 2, 200), "several");
         assert!(!waits(&mut gather, after(103), 300, 60_000), "a full read");
+        let mut gather = Gather::new(GATHER_TLS_BYTES_MAX);
+        assert!(!waits(&mut gather, after(104), 80, 16_000), "a full TLS record");
     }
 }

@@ -1,0 +1,80 @@
+//! What a device keeps when its profile changes: readings, detectors and alarms, found again by their names.
+
+use kerbside_model::Severity;
+use kerbside_model::profile::{Detector, GuardTest, Profile};
+
+use crate::alarms::ConditionState;
+use crate::detect::DetectorState;
+use crate::device::{DeviceState, LastReading};
+
+/// After a change of the profile. A detector that is still there goes on where it was. One that changed begins anew,
+/// but what its forerunner at the same point had found stands until good data of this point says otherwise. Gives the
+/// conditions that the profile no longer has.
+pub(crate) fn carry_over(mut old: DeviceState, old_profile: &Profile, profile: &Profile) -> (DeviceState, Vec<ConditionState>) {
+    let mut state = DeviceState::new(profile);
+    old.last = points_carried_over(&mut old, old_profile, profile);
+    for (detector, slot) in profile.detectors.iter().zip(&mut state.detectors) {
+        for (forerunner, known) in old_profile.detectors.iter().zip(&old.detectors) {
+            if subject_of(profile, detector) != subject_of(old_profile, forerunner) {
+                continue;
+            }
+            if is_same(detector, forerunner) && guards_of(profile, detector) == guards_of(old_profile, forerunner) {
+                *slot = *known;
+                break;
+            }
+            if known.is_active() {
+                *slot = DetectorState::taken_over(known.since);
+            }
+        }
+    }
+    let mut dropped = Vec::new();
+    for (condition, mut slot) in old_profile.conditions.iter().zip(std::mem::take(&mut old.conditions)) {
+        let Some(place) = profile.conditions.iter().position(|other| other.name == condition.name) else {
+            dropped.push(slot);
+            continue;
+        };
+        let is_held = |(detector, state): (&Detector, &DetectorState)| {
+            usize::from(detector.condition) == place && state.is_active()
+        };
+        slot.carried = slot.alarm.is_some() && !profile.detectors.iter().zip(&state.detectors).any(is_held);
+        if slot.alarm.is_none() {
+            // What was taken over without an alarm would stand without having been raised.
+            for (detector, state) in profile.detectors.iter().zip(&mut state.detectors) {
+                if usize::from(detector.condition) == place && state.is_active() {
+                    *state = DetectorState::default();
+                }
+            }
+        }
+        state.conditions[place] = slot;
+    }
+    (old.detectors, old.conditions) = (state.detectors, state.conditions);
+    (old, dropped)
+}
+
+/// Last readings of the points that did not change.
+fn points_carried_over(old: &mut DeviceState, old_profile: &Profile, profile: &Profile) -> Vec<Option<LastReading>> {
+    let mut readings = Vec::with_capacity(profile.points.len());
+    for point in &profile.points {
+        let place = old_profile.points.iter().position(|other| other == point);
+        readings.push(place.and_then(|place| old.last[place].take()));
+    }
+    readings
+}
+
+/// What a detector is about, by name: positions change with the profile.
+fn subject_of<'a>(profile: &'a Profile, detector: &Detector) -> (&'a str, Option<&'a str>, Severity, &'static str) {
+    let point = detector.point.map(|point| profile.points[usize::from(point)].name.as_ref());
+    let condition = profile.conditions[usize::from(detector.condition)].name.as_ref();
+    (condition, point, detector.severity, detector.rule.name())
+}
+
+fn guards_of<'a>(profile: &'a Profile, detector: &'a Detector) -> Vec<(&'a str, &'a GuardTest)> {
+    detector.when.iter().map(|guard| (profile.points[usize::from(guard.point)].name.as_ref(), &guard.test)).collect()
+}
+
+/// Whether two detectors do the same, but for the positions that they name.
+fn is_same(detector: &Detector, other: &Detector) -> bool {
+    let Detector { condition: _, point: _, when: _, severity, rule, hold, count, clear_hold } = other;
+    (&detector.severity, &detector.rule, &detector.hold, &detector.count, &detector.clear_hold)
+        == (severity, rule, hold, count, clear_hold)
+}

@@ -1,0 +1,49 @@
+# Short names for what is done often. Continuous integration does not need them: it runs .ci/run.
+
+# The list of recipes.
+default:
+    @just --list --unsorted
+
+# Formats everything.
+fmt:
+    cargo fmt --all
+
+# Clippy, warnings are errors.
+lint:
+    cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+# Every test that needs no outside server.
+test:
+    cargo test --locked --workspace
+
+# Every test, against Mosquitto, VictoriaMetrics, pymodbus and promtool: installs what is missing, needs root for that.
+e2e:
+    tests/run
+
+# What must pass before a commit: format, lints, tests (the dependency-direction test is one of them), documentation.
+check: && lint test doc
+    cargo fmt --all --check
+
+# The documentation of the code, warnings are errors.
+doc:
+    RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps
+
+# Runs the gateway with a configuration.
+run config="gateway.yaml":
+    cargo run --release --locked -- run --config {{config}}
+
+# The whole chain in one process with a simulated district.
+demo *arguments:
+    cargo run --release --locked -- demo {{arguments}}
+
+# Messages a second and CPU seconds per million messages: docs/benchmarks.md.
+bench *arguments:
+    bench/run {{arguments}}
+
+# Licences, advisories, sources and banned crates. Needs `cargo install cargo-deny` and the network.
+deny:
+    cargo deny --locked check
+
+# One static binary for another machine. Needs `rustup target add TARGET` and `pip install ziglang cargo-zigbuild`.
+cross target="aarch64-unknown-linux-musl":
+    cargo zigbuild --release --locked --package kerbside --target {{target}}
