@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::gateway::{free_port, is_success, loopback};
+use crate::gateway::{free_port, loopback};
 use crate::wait::{SOON, wait_until};
 
 /// Names the Python that has pymodbus.
@@ -115,7 +115,7 @@ impl Victoria {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
         wait_until("VictoriaMetrics is well", SOON, || async {
             match client.get(format!("http://127.0.0.1:{port}/health")).send().await {
-                Ok(response) if is_success(response.status().as_u16()) => Ok(()),
+                Ok(response) if response.status().is_success() => Ok(()),
                 other => Err(format!("{other:?}; {}", program.log())),
             }
         })

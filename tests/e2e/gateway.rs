@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use kerbside_runtime::Clock;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -331,9 +331,4 @@ fn show_log(path: &Path) {
         let _written = writeln!(shown, "{line}");
     }
     eprintln!("{shown}---");
-}
-
-/// The status codes that a probe may see.
-pub(crate) fn is_success(status: u16) -> bool {
-    StatusCode::from_u16(status).is_ok_and(|status| status.is_success())
 }

@@ -170,6 +170,12 @@ async fn kill_under_load(mut site: Site, broker: SocketAddr, kills: usize, chanc
     let began = Clock::stamp();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut gateway = site.start().await;
+    // Before the first subscription Mosquitto keeps nothing for the gateway.
+    wait_until("everything is there", SETTLE_WITHIN, || async {
+        let ready = gateway.get("/health/ready").await;
+        if ready.ok()["status"] == "ready" { Ok(()) } else { Err(ready.text) }
+    })
+    .await;
     let mut found_again = 0;
     let traffic = Traffic::start(broker, seed, chance);
     for kill in 0..kills {

@@ -34,12 +34,15 @@ use crate::api::{self, ApiState};
 use crate::config::{Config, PlatformConfig};
 use crate::pipeline::backlog::StoreBacklog;
 use crate::pipeline::publish::{self, GATEWAY_CONDITIONS_MAX, Publisher};
-use crate::pipeline::{EngineHandle, Pipeline, PipelineSettings, recover};
+use crate::pipeline::{DEAF_MIN, EngineHandle, Pipeline, PipelineSettings, recover};
 
 /// Sinks get so long to finish what they hold.
 const SINKS_STOP_MAX: Duration = Duration::from_secs(8);
 /// Sources get so long to acknowledge what was committed.
 const SOURCES_STOP_MAX: Duration = Duration::from_secs(8);
+
+/// The pipeline gets so long to commit what is in it; then a disk that takes nothing is given up.
+const PIPELINE_STOP_MAX: Duration = Duration::from_secs(8);
 
 /// A gateway that runs.
 #[derive(Debug)]
@@ -177,13 +180,30 @@ impl Gateway {
     pub async fn stop(self) {
         self.sources.stop(SOURCES_STOP_MAX, "sources").await;
         self.pipeline_stop.cancel();
-        let pipeline = self.pipeline;
-        let joined = tokio::task::spawn_blocking(move || pipeline.join()).await;
+        let joined = join_pipeline(self.pipeline, self.store.clone(), PIPELINE_STOP_MAX).await;
         if !matches!(joined, Ok(Ok(()))) {
             error!("the pipeline panicked");
         }
         self.sinks.stop(SINKS_STOP_MAX, "sinks").await;
     }
+}
+
+/// Waits for the pipeline's end. While the disk is full it waits for the store, which tries until it is closed.
+pub(crate) async fn join_pipeline(
+    pipeline: JoinHandle<()>,
+    store: Store,
+    within: Duration,
+) -> Result<std::thread::Result<()>, tokio::task::JoinError> {
+    let mut joining = tokio::task::spawn_blocking(move || pipeline.join());
+    if let Ok(joined) = tokio::time::timeout(within, &mut joining).await {
+        return joined;
+    }
+    warn!("the disk takes nothing: what was not acknowledged is given up and will be sent again");
+    let closed = tokio::task::spawn_blocking(move || store.close()).await;
+    if let Ok(Err(error)) = closed {
+        error!(error = %kerbside_runtime::Chain(&error), "the store did not close cleanly");
+    }
+    joining.await
 }
 
 fn start_api(listener: TcpListener, state: ApiState, sinks: &Stage) {
@@ -234,6 +254,7 @@ fn start_pipeline(
         commit_interval: config.store.commit_interval,
         commit_bytes_max: config.store.commit_bytes_max,
         snapshot_interval: config.store.snapshot_interval,
+        deaf_min: DEAF_MIN,
     };
     let (pipeline, engine) =
         Pipeline::new(engine, store.clone(), receiver, publisher, parts.clock.clone(), settings);

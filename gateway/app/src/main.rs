@@ -2,11 +2,6 @@
 
 use std::process::ExitCode;
 
-/// Frames are made by one thread and dropped by another, which the C library's allocator answers with an arena for
-/// each and twice the memory.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     kerbside_app::cli::main()
 }

@@ -1,7 +1,7 @@
-//! What a device keeps when its profile changes: readings, detectors and alarms, found again by their names.
+//! What is kept when the configuration changes: readings, detectors and alarms, found again by their names.
 
-use kerbside_model::Severity;
 use kerbside_model::profile::{Detector, GuardTest, Profile};
+use kerbside_model::{Alarm, AlarmState, Effects, Severity, Timestamp};
 
 use crate::alarms::ConditionState;
 use crate::detect::DetectorState;
@@ -10,7 +10,11 @@ use crate::device::{DeviceState, LastReading};
 /// After a change of the profile. A detector that is still there goes on where it was. One that changed begins anew,
 /// but what its forerunner at the same point had found stands until good data of this point says otherwise. Gives the
 /// conditions that the profile no longer has.
-pub(crate) fn carry_over(mut old: DeviceState, old_profile: &Profile, profile: &Profile) -> (DeviceState, Vec<ConditionState>) {
+pub(crate) fn carry_over(
+    mut old: DeviceState,
+    old_profile: &Profile,
+    profile: &Profile,
+) -> (DeviceState, Vec<ConditionState>) {
     let mut state = DeviceState::new(profile);
     old.last = points_carried_over(&mut old, old_profile, profile);
     for (detector, slot) in profile.detectors.iter().zip(&mut state.detectors) {
@@ -77,4 +81,19 @@ fn is_same(detector: &Detector, other: &Detector) -> bool {
     let Detector { condition: _, point: _, when: _, severity, rule, hold, count, clear_hold } = other;
     (&detector.severity, &detector.rule, &detector.hold, &detector.count, &detector.clear_hold)
         == (severity, rule, hold, count, clear_hold)
+}
+
+/// Alarms of what is no longer in the inventory end without good data, and say so.
+pub(crate) fn drop_alarms(conditions: Vec<ConditionState>, at: Timestamp, effects: &mut Effects) {
+    for alarm in conditions.into_iter().filter_map(|slot| slot.alarm) {
+        effects.alarms.push(removed(*alarm, at));
+        effects.counts.alarms_cleared += 1;
+    }
+}
+
+fn removed(mut alarm: Alarm, at: Timestamp) -> Alarm {
+    (alarm.state, alarm.updated_at, alarm.cleared_at) = (AlarmState::Cleared, at, Some(at));
+    alarm.explanation.push_str("; the device or its condition was taken out of the inventory");
+    alarm.explanation_zh.push_str("；设备或该状况已从台账移除");
+    alarm
 }

@@ -99,8 +99,7 @@ impl Cases {
             signed: None,
             report,
         };
-        let mut record =
-            CaseRecord::new(case, ctx.at);
+        let mut record = CaseRecord::new(case, ctx.at);
         ctx.effects.counts.cases_opened += 1;
         record.event(ctx, KERBSIDE, &record.case.report.explanation.clone());
         if !is_ledger {
@@ -181,7 +180,7 @@ impl Cases {
         }
         if record.case.platform == LEDGER {
             record.case.state = CaseState::Done;
-            record.close_at = Some(ctx.at.plus(ctx.site.facts().cases.close_after));
+            record.close_at = record.closes_by_itself(ctx);
             record.next_step = None;
         }
         let is_refused = record.is_refused;
@@ -194,7 +193,13 @@ impl Cases {
 
     /// The platform does not have it and never will. Were it left open, the next episode would join it unheard.
     fn end_refused(&mut self, ctx: &mut Context<'_>, id: &str) {
-        self.enter(ctx, id, CaseState::Rejected, KERBSIDE, "the platform refused it, and the sensor says that it is over");
+        self.enter(
+            ctx,
+            id,
+            CaseState::Rejected,
+            KERBSIDE,
+            "the platform refused it, and the sensor says that it is over",
+        );
     }
 
     /// The device or the condition of a case is no longer in the inventory: no sensor will say that it is over.
@@ -206,7 +211,9 @@ impl Cases {
             self.forget(ctx, id);
             return;
         }
+        record.close_at = record.closes_by_itself(ctx);
         record.event(ctx, KERBSIDE, "the device or its condition was taken out of the inventory");
+        record.schedule(ctx);
     }
 
     /// Id, device and condition of every case, those that are over first.
@@ -255,7 +262,9 @@ impl Cases {
         let refusal = match self.records.get(id) {
             None => Some("there is no open case of this id".to_owned()),
             Some(record) if record.case.state.is_final() => Some("the case is over".to_owned()),
-            Some(record) if record.is_led_elsewhere(ctx.site) => Some(format!("{} leads this case", record.case.platform)),
+            Some(record) if record.is_led_elsewhere(ctx.site) => {
+                Some(format!("{} leads this case", record.case.platform))
+            }
             Some(_) => None,
         };
         if let Some(reason) = refusal {
@@ -301,8 +310,7 @@ impl Cases {
     fn enter(&mut self, ctx: &mut Context<'_>, id: &str, to: CaseState, by: &str, note: &str) {
         let Some(record) = self.records.get_mut(id) else { return };
         record.case.state = to;
-        let waits = to == CaseState::Done && record.case.platform == LEDGER && !record.case.standing;
-        record.close_at = waits.then(|| ctx.at.plus(ctx.site.facts().cases.close_after));
+        record.close_at = record.closes_by_itself(ctx);
         if to.is_final() || !is_before(to, CaseState::Signed) && !is_side(to) {
             record.next_step = None;
         }
@@ -412,6 +420,12 @@ impl CaseRecord {
             told: None,
             timer: None,
         }
+    }
+
+    /// When the ledger closes a case that is done and whose condition no longer stands.
+    fn closes_by_itself(&self, ctx: &Context<'_>) -> Option<Timestamp> {
+        let waits = self.case.state == CaseState::Done && self.case.platform == LEDGER && !self.case.standing;
+        waits.then(|| ctx.at.plus(ctx.site.facts().cases.close_after))
     }
 
     /// Whether another platform, which is there and has not refused it, moves the case.

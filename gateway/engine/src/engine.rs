@@ -15,7 +15,7 @@ use kerbside_model::{
 };
 
 use crate::alarms::{Change, ConditionState, raise, settle};
-use crate::carry::carry_over;
+use crate::carry::{carry_over, drop_alarms};
 use crate::cases::{Cases, Context, KERBSIDE};
 use crate::decode::{DecodeError, Decoders, Scratch, observation_time, resolve};
 use crate::detect::{Phase, Verdict};
@@ -135,8 +135,7 @@ impl Engine {
         let state = &mut self.devices[index.0 as usize];
         // Without a time of its own a frame is as new as its arrival, and one that comes twice cannot be told from two
         // alike: several come within one millisecond when a device sends each point in a message of its own.
-        let is_history =
-            |time| !frame.retained && state.is_late(time, frame.received_at, payload_hash(&frame.payload));
+        let is_history = |time| !frame.retained && state.is_late(time, frame.received_at, payload_hash(&frame.payload));
         let late = frame.retained || decoded.device_time.is_some_and(is_history);
         counts.observations_late += u64::from(late);
         counts.readings_not_good += self.scratch.readings().filter(|reading| !reading.quality.is_good()).count() as u64;
@@ -336,7 +335,13 @@ impl Engine {
         slot.case_id = Some(case_id);
     }
 
-    pub(crate) fn suppression(&self, site: &Site, index: DeviceIndex, condition: usize, at: Timestamp) -> Option<Suppression> {
+    pub(crate) fn suppression(
+        &self,
+        site: &Site,
+        index: DeviceIndex,
+        condition: usize,
+        at: Timestamp,
+    ) -> Option<Suppression> {
         let device = site.device(index);
         let rule = &site.profile_of(device).conditions[condition];
         let state = &self.devices[index.0 as usize];
@@ -580,27 +585,6 @@ impl Engine {
         }
     }
 
-    /// Ties every case to its device and condition, so that a device which comes back into the inventory joins its
-    /// open case. Gives the cases that wait for nothing any more, because their device or condition is gone.
-    pub(crate) fn match_cases(&mut self) -> Vec<String> {
-        let site = Arc::clone(&self.site);
-        let mut orphans = Vec::new();
-        for (case_id, device, condition) in self.cases.subjects() {
-            let is_final = self.cases.is_ended(&case_id);
-            let Some(slot) = self.slot(&site, &device, &condition) else {
-                orphans.push(case_id);
-                continue;
-            };
-            let is_alarms_own = slot.alarm.as_ref().is_some_and(|alarm| alarm.case_id.as_ref() == Some(&case_id));
-            if is_final && !is_alarms_own {
-                orphans.push(case_id);
-            } else {
-                slot.case_id = Some(case_id);
-            }
-        }
-        orphans
-    }
-
     // === timers
 
     fn set_timers(&mut self, at: Timestamp) {
@@ -770,21 +754,6 @@ fn keep_undecoded(effects: &mut Effects, frame: &Frame, device: Option<&Device>,
 
 fn count_undecoded(counts: &mut Counts, reason: UndecodedReason) {
     counts.frames_undecoded[reason as usize] += 1;
-}
-
-/// Alarms of what is no longer in the inventory end without good data, and say so.
-fn drop_alarms(conditions: Vec<ConditionState>, at: Timestamp, effects: &mut Effects) {
-    for alarm in conditions.into_iter().filter_map(|slot| slot.alarm) {
-        effects.alarms.push(removed(*alarm, at));
-        effects.counts.alarms_cleared += 1;
-    }
-}
-
-fn removed(mut alarm: Alarm, at: Timestamp) -> Alarm {
-    (alarm.state, alarm.updated_at, alarm.cleared_at) = (AlarmState::Cleared, at, Some(at));
-    alarm.explanation.push_str("; the device or its condition was taken out of the inventory");
-    alarm.explanation_zh.push_str("；设备或该状况已从台账移除");
-    alarm
 }
 
 fn report(site: &Site, device: &Device, condition: usize, alarm: &Alarm) -> CaseReport {

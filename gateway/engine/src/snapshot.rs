@@ -100,6 +100,27 @@ impl Engine {
         Engine::assemble(site, devices, cases, gateway, sources_down)
     }
 
+    /// Ties every case to its device and condition, so that a device which comes back into the inventory joins its
+    /// open case. Gives the cases that wait for nothing any more, because their device or condition is gone.
+    pub(crate) fn match_cases(&mut self) -> Vec<String> {
+        let site = Arc::clone(&self.site);
+        let mut orphans = Vec::new();
+        for (case_id, device, condition) in self.cases.subjects() {
+            let is_final = self.cases.is_ended(&case_id);
+            let Some(slot) = self.slot(&site, &device, &condition) else {
+                orphans.push(case_id);
+                continue;
+            };
+            let is_alarms_own = slot.alarm.as_ref().is_some_and(|alarm| alarm.case_id.as_ref() == Some(&case_id));
+            if is_final && !is_alarms_own {
+                orphans.push(case_id);
+            } else {
+                slot.case_id = Some(case_id);
+            }
+        }
+        orphans
+    }
+
     /// The place of a condition of a device, by their names.
     pub(crate) fn slot(&mut self, site: &Site, device: &str, condition: &str) -> Option<&mut ConditionState> {
         let index = site.find(device)?;

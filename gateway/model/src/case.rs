@@ -209,8 +209,6 @@ pub enum NoticeReason {
     Returned,
     /// The severity rose.
     Worsened,
-    /// The sensor says that it is over.
-    Cleared,
     /// The platform refused the case for good: a person must act.
     Refused,
 }

@@ -19,8 +19,8 @@ pub enum HealthState {
     Down,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 /// A component's state with its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ComponentHealth {
     /// Such as `source/mqtt` or `sink/influx`.
     pub component: String,

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// The registry of one gateway. Cheap to clone; a metric asked for twice is the same metric.
@@ -19,8 +18,7 @@ pub struct Metrics {
 #[derive(Clone, Debug)]
 enum Known {
     Counters(IntCounterVec),
-    IntGauges(IntGaugeVec),
-    Gauges(GaugeVec),
+    Gauges(IntGaugeVec),
     Histogram(Histogram),
 }
 
@@ -55,19 +53,10 @@ impl Metrics {
 
     /// Gauges of whole numbers by label.
     pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        let make = || IntGaugeVec::new(Opts::new(name, help), labels).map(Known::IntGauges);
+        let make = || IntGaugeVec::new(Opts::new(name, help), labels).map(Known::Gauges);
         match self.known(name, make) {
-            Known::IntGauges(gauges) => gauges,
+            Known::Gauges(gauges) => gauges,
             other => unreachable!("{name} is a gauge here and {other:?} elsewhere"),
-        }
-    }
-
-    /// A gauge of seconds or shares.
-    pub fn float_gauge(&self, name: &str, help: &str) -> Gauge {
-        let make = || GaugeVec::new(Opts::new(name, help), &[]).map(Known::Gauges);
-        match self.known(name, make) {
-            Known::Gauges(gauges) => gauges.with_label_values::<&str>(&[]),
-            other => unreachable!("{name} is a float gauge here and {other:?} elsewhere"),
         }
     }
 
@@ -93,7 +82,6 @@ impl Metrics {
         let metric = make().expect("names and labels of metrics are constants of this program");
         let collector: Box<dyn Collector> = match &metric {
             Known::Counters(counters) => Box::new(counters.clone()),
-            Known::IntGauges(gauges) => Box::new(gauges.clone()),
             Known::Gauges(gauges) => Box::new(gauges.clone()),
             Known::Histogram(histogram) => Box::new(histogram.clone()),
         };

@@ -10,7 +10,7 @@ use crate::batch::CodecError;
 #[non_exhaustive]
 pub enum StoreError {
     /// The data folder cannot be made or reached.
-    #[error("use the data folder {}", path.display())]
+    #[error("use the data folder {}: let kerbside write there, or name another with the key `data_dir`", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,

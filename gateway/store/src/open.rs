@@ -88,7 +88,9 @@ fn open(folder: &Path, path: &Path) -> Result<Opened, StoreError> {
     check_if_suspect(folder, &connection).map_err(failed)?;
     let found = schema::migrate(&connection, path)?;
     let version = schema::newest_version();
-    if found != version {
+    if found == 0 {
+        info!(database = %path.display(), version, "a new database was made");
+    } else if found != version {
         info!(database = %path.display(), found, version, "the database schema was brought up to date");
     }
     probe(&connection).map_err(failed)?;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::ApiState;
 use super::auth::Caller;
 use super::error::ApiError;
+use super::extract::Body;
 use super::lists::stored;
 use super::view;
 
@@ -72,16 +73,23 @@ async fn shown_case(state: &ApiState, id: String) -> Result<Json<Value>, ApiErro
     Ok(Json(view::case(&case, &history)))
 }
 
+/// The state of this name, when a person may move a case there. What was reported is never again about to be.
+pub(crate) fn wanted_state(name: &str) -> Result<CaseState, String> {
+    let can_be_wanted = |state: &CaseState| *state != CaseState::Pending;
+    CaseState::from_name(name).filter(can_be_wanted).ok_or_else(|| {
+        let names: Vec<&str> =
+            CaseState::ALL.iter().filter(|state| can_be_wanted(state)).map(|state| state.name()).collect();
+        format!("a case cannot be moved to {name:?}; states: {}", names.join(" "))
+    })
+}
+
 pub(super) async fn move_case(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
-    Json(request): Json<Move>,
+    Body(request): Body<Move>,
 ) -> Result<Json<Value>, ApiError> {
-    let Some(to) = CaseState::from_name(&request.to) else {
-        let names: Vec<&str> = CaseState::ALL.iter().map(|state| state.name()).collect();
-        return Err(ApiError::bad_request(format!("{:?} is no state; states: {}", request.to, names.join(" "))));
-    };
+    let to = wanted_state(&request.to).map_err(ApiError::bad_request)?;
     let by = actor(caller, request.by)?;
     let case = open_case(&state, &id).await?;
     if case.platform != LEDGER {
@@ -95,7 +103,7 @@ pub(super) async fn sign(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
-    Json(request): Json<Signature>,
+    Body(request): Body<Signature>,
 ) -> Result<Json<Value>, ApiError> {
     let by = actor(caller, request.by)?;
     let case = open_case(&state, &id).await?;
@@ -110,7 +118,7 @@ pub(super) async fn acknowledge(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
-    Json(request): Json<Signature>,
+    Body(request): Body<Signature>,
 ) -> Result<Json<Value>, ApiError> {
     let by = actor(caller, request.by)?;
     let wanted = id.clone();
@@ -129,7 +137,7 @@ pub(super) async fn mask(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
-    Json(request): Json<MaskRequest>,
+    Body(request): Body<MaskRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let by = actor(caller, request.by)?;
     state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
@@ -165,4 +173,18 @@ pub(super) async fn unmask(
     state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
     act(&state, OperatorAction::Unmask { device: id.clone(), by }).await?;
     Ok(Json(json!({ "device": id })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_move_cases_to_every_state_but_back_to_pending() {
+        for state in CaseState::ALL {
+            let expected = (state != CaseState::Pending).then_some(state);
+            assert_eq!(wanted_state(state.name()).ok(), expected);
+        }
+        assert!(wanted_state("mended").unwrap_err().contains("in_progress"));
+    }
 }

@@ -18,6 +18,11 @@ impl ApiError {
         ApiError { status: StatusCode::BAD_REQUEST, code: "bad_request", message: message.into() }
     }
 
+    /// The request's body or parameters are not what this path takes.
+    pub(super) fn unreadable(status: StatusCode, message: String) -> ApiError {
+        ApiError { status, code: "bad_request", message }
+    }
+
     pub(super) fn not_found(what: &str, id: &str) -> ApiError {
         ApiError { status: StatusCode::NOT_FOUND, code: "not_found", message: format!("there is no {what} {id:?}") }
     }

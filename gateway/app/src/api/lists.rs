@@ -1,7 +1,7 @@
 //! Everything that is read: lists and single records.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use kerbside_model::{AlarmState, CaseState, DeviceIndex};
 use kerbside_store::{
     AlarmQuery, AuditQuery, CaseQuery, OutboxQuery, PAGE_ITEMS, PAGE_ITEMS_MAX, PageQuery, Store, StoreError,
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::extract::Asked;
 use super::view::{self, List};
 use super::ApiState;
 
@@ -75,7 +76,7 @@ impl Parameters {
     }
 }
 
-pub(super) async fn devices(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+pub(super) async fn devices(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let (first, limit, now) = (parameters.first_device()?, parameters.items_max(), state.clock.now());
     let question = move |engine: &kerbside_engine::Engine| {
         let mut items = Vec::new();
@@ -107,7 +108,7 @@ pub(super) async fn device(State(state): State<ApiState>, Path(id): Path<String>
     state.engine.ask(question).await.map(Json).map_err(|error| ApiError::unavailable(&error))
 }
 
-pub(super) async fn readings(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+pub(super) async fn readings(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let (first, limit, now) = (parameters.first_device()?, parameters.items_max(), state.clock.now());
     let only = match &parameters.device {
         Some(id) => Some(state.site.find(id).ok_or_else(|| ApiError::not_found("device", id))?),
@@ -137,7 +138,7 @@ fn index(position: usize) -> DeviceIndex {
     DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"))
 }
 
-pub(super) async fn alarms(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+pub(super) async fn alarms(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let all = [AlarmState::Active, AlarmState::Stale, AlarmState::Cleared];
     let states = parameters.words("an alarm", |word| all.into_iter().find(|state| state.name() == word))?;
     let query = AlarmQuery {
@@ -163,7 +164,7 @@ pub(super) async fn incidents(State(state): State<ApiState>) -> Listed {
     Ok(Json(List { items: incidents.iter().map(|incident| serde_json::json!(incident)).collect(), next: None }))
 }
 
-pub(super) async fn cases(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+pub(super) async fn cases(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let query = CaseQuery {
         states: parameters.words("a case", CaseState::from_name)?,
         limit: parameters.items_max(),
@@ -191,7 +192,7 @@ pub(super) async fn case(State(state): State<ApiState>, Path(id): Path<String>) 
     Ok(Json(view::case(&case, &history)))
 }
 
-pub(super) async fn undecoded(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+pub(super) async fn undecoded(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let query = UndecodedQuery {
         limit: parameters.items_max(),
         source: parameters.source,
@@ -204,13 +205,13 @@ pub(super) async fn undecoded(State(state): State<ApiState>, Query(parameters): 
     Ok(Json(List { items: page.items.iter().map(view::undecoded).collect(), next: page.next }))
 }
 
-pub(super) async fn unknown_devices(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+pub(super) async fn unknown_devices(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let query = PageQuery { limit: parameters.items_max(), cursor: parameters.cursor };
     let page = stored(&state, move |store| store.unknown_devices(&query)).await?;
     Ok(Json(List { items: page.items.iter().map(view::unknown_device).collect(), next: page.next }))
 }
 
-pub(super) async fn notices(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+pub(super) async fn notices(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let query = OutboxQuery {
         limit: parameters.items_max(),
         case_id: parameters.case,
@@ -221,7 +222,7 @@ pub(super) async fn notices(State(state): State<ApiState>, Query(parameters): Qu
     Ok(Json(List { items: page.items.iter().filter_map(view::notice).collect(), next: page.next }))
 }
 
-pub(super) async fn audit(State(state): State<ApiState>, Query(parameters): Query<Parameters>) -> Listed {
+pub(super) async fn audit(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let query =
         AuditQuery { limit: parameters.items_max(), subject: parameters.subject, cursor: parameters.cursor };
     let page = stored(&state, move |store| store.audit(&query)).await?;

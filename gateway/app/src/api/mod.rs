@@ -19,12 +19,14 @@
 mod actions;
 mod auth;
 mod error;
+mod extract;
 mod lists;
 mod openapi;
 mod sign_page;
 mod system;
 pub(crate) mod view;
 
+pub(crate) use actions::wanted_state;
 pub(crate) use view::case as case_view;
 
 use std::net::SocketAddr;

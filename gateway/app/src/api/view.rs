@@ -117,7 +117,6 @@ fn reason(reason: NoticeReason) -> (&'static str, &'static str) {
         NoticeReason::Escalated => ("nobody signed", "无人签收，升级"),
         NoticeReason::Returned => ("back again", "再次发生"),
         NoticeReason::Worsened => ("worse", "加重"),
-        NoticeReason::Cleared => ("over", "解除"),
         NoticeReason::Refused => ("refused by the platform", "平台拒收"),
     }
 }

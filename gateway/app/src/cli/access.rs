@@ -102,7 +102,7 @@ impl Api {
             return Ok(body);
         }
         let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or(&text);
-        bail!("do it: the gateway answers {status}: {message}")
+        bail!("have the running gateway do it: {status}: {message}")
     }
 }
 

@@ -10,8 +10,8 @@ use kerbside_store::{CaseQuery, Commit, PAGE_ITEMS_MAX, Store};
 use serde_json::{Value, json};
 
 use super::access::{self, Access};
-use super::{run, say};
-use crate::api::case_view;
+use super::{counted, run, say};
+use crate::api::{case_view, wanted_state};
 use crate::config::Config;
 use crate::pipeline::recover;
 
@@ -50,7 +50,7 @@ enum CasesCommand {
         /// Why.
         #[arg(long, default_value = "")]
         note: String,
-        /// Who; the user of the terminal without it.
+        /// Who; the user of the terminal without it. A running gateway with accounts notes the first account instead.
         #[arg(long)]
         by: Option<String>,
     },
@@ -63,10 +63,7 @@ pub(super) fn run(arguments: &CasesArguments) -> anyhow::Result<u8> {
             CasesCommand::List { open } => list(access, *open, arguments.json).await,
             CasesCommand::Show { id } => show(access, id, arguments.json).await,
             CasesCommand::Move { id, to, note, by } => {
-                let Some(state) = CaseState::from_name(to) else {
-                    let names: Vec<&str> = CaseState::ALL.iter().map(|state| state.name()).collect();
-                    bail!("move the case: {to:?} is no state; states: {}", names.join(" "));
-                };
+                let state = wanted_state(to).map_err(|problem| anyhow::anyhow!("move case {id}: {problem}"))?;
                 let user = || std::env::var("USER").unwrap_or_else(|_| "terminal".to_owned());
                 let by = by.clone().unwrap_or_else(user);
                 move_case(access, id, state, note, by, arguments.json).await
@@ -87,7 +84,7 @@ async fn list(access: Access, open: bool, as_json: bool) -> anyhow::Result<u8> {
     for case in &items {
         say(&line(case));
     }
-    say(&format!("{} cases", items.len()));
+    say(&counted(items.len(), "case"));
     Ok(0)
 }
 
@@ -138,8 +135,7 @@ async fn move_case(
             api.post(&format!("/api/v1/cases/{id}/move"), &body).await?
         }
         Access::Store(store, config) => {
-            let action =
-                OperatorAction::MoveCase { case_id: id.to_owned(), to, by, note: note.to_owned() };
+            let action = OperatorAction::MoveCase { case_id: id.to_owned(), to, by, note: note.to_owned() };
             move_stored(store, &config, id, action)?
         }
     };
@@ -181,7 +177,13 @@ fn print(case: &Value, as_json: bool) {
         say(&format!("  {label}: {}", text(case, key)));
     }
     for event in case["history"].as_array().into_iter().flatten() {
-        say(&format!("  {}  {:<12} {}: {}", text(event, "at"), text(event, "state"), text(event, "by"), text(event, "note")));
+        say(&format!(
+            "  {}  {:<12} {}: {}",
+            text(event, "at"),
+            text(event, "state"),
+            text(event, "by"),
+            text(event, "note")
+        ));
     }
 }
 

@@ -81,8 +81,7 @@ pub fn report(path: &Path, format: Format, environment: &dyn Environment, stream
     for problem in &problems {
         writeln!(streams.errors, "{problem}")?;
     }
-    let noun = if problems.len() == 1 { "problem" } else { "problems" };
-    writeln!(streams.errors, "{} {noun} in {}", problems.len(), path.display())?;
+    writeln!(streams.errors, "{} in {}", super::counted(problems.len(), "problem"), path.display())?;
     Ok(UNSOUND)
 }
 

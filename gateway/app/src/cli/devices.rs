@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::access::{self, Access};
-use super::{run, say};
+use super::{counted, run, say};
 use crate::pipeline::recover;
 
 /// Arguments of `kerbside devices`.
@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &DevicesArguments) -> anyhow::Result<u8> {
                 text("place")
             ));
         }
-        say(&format!("{} devices", items.len()));
+        say(&counted(items.len(), "device"));
         Ok(0)
     })
 }

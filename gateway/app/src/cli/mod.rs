@@ -76,6 +76,10 @@ fn say_problems(problems: &[Problem]) {
     for problem in problems {
         say_error(&problem.to_string());
     }
-    let plural = if problems.len() == 1 { "problem" } else { "problems" };
-    say_error(&format!("{} {plural}", problems.len()));
+    say_error(&counted(problems.len(), "problem"));
+}
+
+/// Such as `1 case` and `2 cases`.
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

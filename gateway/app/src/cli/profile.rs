@@ -11,7 +11,7 @@ use kerbside_model::profile::{Origin, PayloadFormat, parse_profile_text};
 use kerbside_model::{Payload, Profile, RegisterBlock, RegisterRead, RegisterTable};
 use serde_json::{Value, json};
 
-use super::{say, say_error, say_problems};
+use super::{counted, say, say_error, say_problems};
 use crate::shipped;
 
 /// Arguments of `kerbside profile`.
@@ -164,7 +164,8 @@ fn test(paths: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
         let problems: Vec<String> = broken.iter().map(Problem::to_string).collect();
         say(&json!({ "items": results, "next": null, "problems": problems }).to_string());
     } else {
-        say(&format!("{} profiles, {} samples, {failed} failed", profiles.len(), results.len()));
+        let (profiles, samples) = (counted(profiles.len(), "profile"), counted(results.len(), "sample"));
+        say(&format!("{profiles}, {samples}, {failed} failed"));
         if !broken.is_empty() {
             say_problems(&broken);
         }

@@ -211,7 +211,7 @@ export const WORDS = {
   notices: ["Told to whom", "通知记录"],
   frames: ["Not recognised", "未识别"],
   map: ["Map", "地图"],
-  components: ["Gateway, sources and sinks", "网关、数据源与上报通道"],
+  components: ["Gateway, sources and sinks", "网关、数据源与输出端"],
   unknown_devices: ["Unknown devices", "未登记设备"],
   undecoded: ["Undecoded frames", "未解码报文"],
   tile_devices: ["devices", "设备"],

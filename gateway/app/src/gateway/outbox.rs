@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kerbside_model::OutboxRow;
 use kerbside_runtime::{Chain, Shutdown};
-use kerbside_sinks::outbox::{OutboxConfig, OutboxHandle, OutboxWorker, Target};
+use kerbside_sinks::outbox::{OutboxClosed, OutboxConfig, OutboxHandle, OutboxWorker, Target};
 use kerbside_sinks::platforms::{OpenCase, OpenCases, Platform, PollerConfig, StatusPoller};
 use kerbside_sinks::sign::SignLinks;
 use kerbside_store::Store;
@@ -57,7 +58,8 @@ impl OpenCases for CasesAtPlatform {
     }
 }
 
-/// Hands every open row to its worker once. At start that is everything which the last process left.
+/// Hands every open row to its worker once. At start that is everything which the last process left. A worker that is
+/// full or has ended holds up no other.
 pub(super) async fn dispatch(
     store: Store,
     workers: BTreeMap<String, OutboxHandle>,
@@ -69,21 +71,7 @@ pub(super) async fn dispatch(
     loop {
         let reader = store.clone();
         match tokio::task::spawn_blocking(move || reader.outbox_open()).await {
-            Ok(Ok(rows)) => {
-                let open: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-                handed.retain(|id| open.contains(id.as_str()));
-                for row in rows {
-                    let Some(worker) = workers.get(&row.target) else {
-                        if warned.insert(row.target.clone()) {
-                            error!(target = %row.target, "the outbox holds rows for a target that is no longer configured");
-                        }
-                        continue;
-                    };
-                    if handed.insert(row.id.clone()) && worker.deliver(row).await.is_err() {
-                        return;
-                    }
-                }
-            }
+            Ok(Ok(rows)) => hand_over(rows, &workers, &mut handed, &mut warned),
             Ok(Err(error)) => error!(error = %Chain(&error), "the outbox could not be read"),
             Err(_) => return,
         }
@@ -92,5 +80,122 @@ pub(super) async fn dispatch(
             () = wake.notified() => {}
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
         }
+    }
+}
+
+fn hand_over(
+    rows: Vec<OutboxRow>,
+    workers: &BTreeMap<String, OutboxHandle>,
+    handed: &mut HashSet<String>,
+    warned: &mut HashSet<String>,
+) {
+    let open: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    handed.retain(|id| open.contains(id.as_str()));
+    // The rows behind one that found no room wait too, so that those of a case keep their order.
+    let mut waiting: HashSet<String> = HashSet::new();
+    for row in rows {
+        if handed.contains(&row.id) || waiting.contains(&row.target) {
+            continue;
+        }
+        let Some(worker) = workers.get(&row.target) else {
+            if warned.insert(row.target.clone()) {
+                error!(target = %row.target, "the outbox holds rows for a target that is no longer configured");
+            }
+            continue;
+        };
+        let (id, target) = (row.id.clone(), row.target.clone());
+        match worker.offer(row) {
+            Ok(true) => drop(handed.insert(id)),
+            // The store keeps it, and it is looked at again.
+            Ok(false) => drop(waiting.insert(target)),
+            Err(OutboxClosed) => {
+                if warned.insert(target.clone()) {
+                    error!(%target, "the outbox holds rows for a target whose worker has ended");
+                }
+                waiting.insert(target);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kerbside_model::{CaseReport, Datum, OutboxState, OutboxTask, Severity, Timestamp};
+    use kerbside_runtime::{Clock, Health, Intake, Metrics};
+    use kerbside_sinks::channels::{self, ChannelConfig, ChannelKind};
+
+    use super::*;
+
+    /// A worker that takes nothing out of its queue.
+    fn stuck(name: &str, queue_rows_max: usize) -> (OutboxWorker, OutboxHandle) {
+        let config = ChannelConfig {
+            name: name.to_owned(),
+            kind: ChannelKind::Show,
+            timeout: Duration::from_secs(1),
+            ca: None,
+            zone: "Asia/Shanghai".to_owned(),
+        };
+        let channel = Arc::from(channels::build(config, Clock::System).unwrap());
+        let limits = OutboxConfig { queue_rows_max, ..OutboxConfig::default() };
+        let (intake, _) = Intake::new(1, 1);
+        OutboxWorker::new(
+            limits,
+            Target::Channel(channel),
+            intake,
+            Clock::System,
+            &Metrics::default(),
+            &Health::default(),
+        )
+    }
+
+    fn row(id: &str, target: &str) -> OutboxRow {
+        let report = CaseReport {
+            case_id: "KB-1".to_owned(),
+            device: String::new(),
+            device_name: String::new(),
+            kind: String::new(),
+            kind_zh: String::new(),
+            condition: String::new(),
+            title: String::new(),
+            title_zh: String::new(),
+            severity: Severity::Critical,
+            occurred_at: Timestamp(0),
+            explanation: String::new(),
+            explanation_zh: String::new(),
+            place: String::new(),
+            position: None,
+            datum: Datum::Wgs84,
+            grid: String::new(),
+            component_code: String::new(),
+            unit: String::new(),
+        };
+        OutboxRow {
+            id: id.to_owned(),
+            target: target.to_owned(),
+            case_id: "KB-1".to_owned(),
+            task: OutboxTask::OpenCase(report),
+            created_at: Timestamp(0),
+            state: OutboxState::Pending,
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_full_or_gone_holds_up_no_other() {
+        let (_full, full) = stuck("full", 1);
+        let (gone, gone_handle) = stuck("gone", 9);
+        drop(gone);
+        let (_well, well) = stuck("well", 9);
+        let workers =
+            BTreeMap::from([("full".to_owned(), full), ("gone".to_owned(), gone_handle), ("well".to_owned(), well)]);
+        let rows = || {
+            let targets = [("1", "full"), ("2", "full"), ("3", "gone"), ("4", "unknown"), ("5", "well"), ("6", "well")];
+            targets.map(|(id, target)| row(id, target)).to_vec()
+        };
+        let (mut handed, mut warned) = (HashSet::new(), HashSet::new());
+        hand_over(rows(), &workers, &mut handed, &mut warned);
+        hand_over(rows(), &workers, &mut handed, &mut warned);
+        let mut handed: Vec<String> = handed.into_iter().collect();
+        handed.sort();
+        assert_eq!(handed, ["1", "5", "6"]);
     }
 }

@@ -26,7 +26,8 @@ pub(super) async fn links(sources: Vec<String>, health: Health, intake: Intake, 
             let name = format!("source/{source}");
             let state = components.iter().find(|component| component.component == name).map(|found| found.state);
             let connected = matches!(state, Some(HealthState::Ok | HealthState::Degraded));
-            if told.get(source).copied().unwrap_or(true) == connected {
+            // The first state is told always: the engine may remember another one from before the restart.
+            if told.get(source) == Some(&connected) {
                 continue;
             }
             told.insert(source.clone(), connected);
@@ -53,5 +54,32 @@ pub(super) async fn forward_conditions(
         if intake.submit(vec![Input::Gateway(condition)], Receipt::None).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_state_of_a_source_is_told_whatever_it_is() {
+        let health = Health::default();
+        health.component("source/up").ok();
+        health.component("source/down").down("no link");
+        let (intake, mut receiver) = Intake::new(16, 1 << 16);
+        let shutdown = Shutdown::new();
+        let names = vec!["up".to_owned(), "down".to_owned()];
+        let running = tokio::spawn(links(names, health, intake, shutdown.clone()));
+        let mut told = Vec::new();
+        while told.len() < 2 {
+            let next = tokio::time::timeout(Duration::from_secs(20), receiver.next()).await;
+            for input in next.expect("both are told").expect("the task runs").inputs {
+                let Input::Source(status) = input else { panic!("{input:?}") };
+                told.push((status.source.to_string(), status.connected));
+            }
+        }
+        assert_eq!(told, [("up".to_owned(), true), ("down".to_owned(), false)]);
+        shutdown.cancel();
+        running.await.unwrap();
     }
 }

@@ -7,6 +7,8 @@
 pub mod backlog;
 pub mod publish;
 pub mod recover;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +27,8 @@ use publish::Publisher;
 const QUERIES_MAX: usize = 64;
 /// The machine's clock was set when it moved by this much more or less than time passed: after a power cut, or by hand.
 const CLOCK_JUMP_MIN: Duration = Duration::from_secs(120);
+/// The store took a batch only after so long: nothing was heard meanwhile, because sources are not read when it is full.
+pub const DEAF_MIN: Duration = Duration::from_secs(30);
 /// Without any timer the engine is still looked at so often.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
 
@@ -37,6 +41,8 @@ pub struct PipelineSettings {
     pub commit_bytes_max: usize,
     /// The engine's state is stored so often.
     pub snapshot_interval: Duration,
+    /// When the store takes a batch only after so long, silence is counted anew: see [`DEAF_MIN`].
+    pub deaf_min: Duration,
 }
 
 /// A question to the engine, answered between two steps.
@@ -80,6 +86,10 @@ pub struct Pipeline {
     last_stamp: Instant,
     snapshot_due: Timestamp,
     is_changed: bool,
+    /// Nothing was heard for a while, and that is not the devices' silence.
+    was_deaf: bool,
+    /// The store's writer has ended: nothing will ever be acknowledged again.
+    is_broken: bool,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -138,17 +148,15 @@ impl Pipeline {
             last_stamp: Clock::stamp(),
             snapshot_due: now,
             is_changed: false,
+            was_deaf: false,
+            is_broken: false,
         };
         (pipeline, EngineHandle { queries: sender })
     }
 
     /// Runs on a thread of its own until `shutdown`; then takes what is still in the intake, stores a last snapshot
     /// and closes the store. `ended` is dropped when the thread ends for whatever reason.
-    pub fn spawn(
-        self,
-        shutdown: Shutdown,
-        ended: oneshot::Sender<()>,
-    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+    pub fn spawn(self, shutdown: Shutdown, ended: oneshot::Sender<()>) -> std::io::Result<std::thread::JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
             let _ended = ended;
@@ -157,7 +165,7 @@ impl Pipeline {
     }
 
     async fn run(mut self, shutdown: Shutdown) {
-        loop {
+        while !self.is_broken {
             match self.next_event(&shutdown).await {
                 Event::Submission(submission) => self.take(submission).await,
                 Event::Query(query) => query(&self.engine),
@@ -219,8 +227,8 @@ impl Pipeline {
 
     /// Steps the engine and hands everything to the store; waits while the store is busy with two others.
     fn commit(&mut self, gathered: Gathered) {
-        if self.has_clock_jumped() {
-            // The site again: nobody is silent because the clock was set.
+        if self.has_clock_jumped() | std::mem::take(&mut self.was_deaf) {
+            // The site again: nobody is silent because the clock was set, or because the disk was full.
             let inputs = vec![Input::Site(Arc::clone(self.engine.site()))];
             self.commit_now(Gathered { inputs, ..Gathered::default() });
         }
@@ -232,11 +240,12 @@ impl Pipeline {
         let now = self.clock.now();
         let passed = now.since(self.last_now);
         let real = self.last_stamp.elapsed();
-        let jumped = self.clock.real(passed).abs_diff(real) > CLOCK_JUMP_MIN
-            || self.last_now.since(now) > CLOCK_JUMP_MIN;
+        let jumped =
+            self.clock.real(passed).abs_diff(real) > CLOCK_JUMP_MIN || self.last_now.since(now) > CLOCK_JUMP_MIN;
         if jumped {
             warn!(from = %self.last_now, to = %now, "the clock was set: silence is counted from here");
             self.last_now = now;
+            self.snapshot_due = now;
         }
         self.last_stamp = Clock::stamp();
         jumped
@@ -266,9 +275,12 @@ impl Pipeline {
                 publisher.publish(site, committed);
             }),
         };
+        let began = Clock::stamp();
         if let Err(error) = self.store.commit(commit) {
             error!(error = %kerbside_runtime::Chain(&error), "inputs were lost before they were acknowledged");
+            self.is_broken = true;
         }
+        self.was_deaf |= began.elapsed() >= self.settings.deaf_min;
     }
 
     fn snapshot_if_due(&mut self, now: Timestamp) -> Option<NewSnapshot> {

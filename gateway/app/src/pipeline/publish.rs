@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kerbside_model::port::TelemetryBatch;
-use kerbside_model::{
-    Counts, GatewayCondition, OutboxState, Severity, Site, Suppression, Undecoded, UndecodedReason,
-};
+use kerbside_model::{Counts, GatewayCondition, OutboxState, Severity, Site, Suppression, Undecoded, UndecodedReason};
 use kerbside_runtime::{Clock, Metrics};
 use kerbside_sinks::influx::InfluxHandle;
 use kerbside_store::{Committed, QuotaReport, StoreStats};
@@ -117,7 +115,9 @@ fn condition(active: bool, batches: u64, bytes: u64) -> GatewayCondition {
         condition: "quota_exceeded".to_owned(),
         active,
         severity: Severity::Major,
-        detail: format!("the store's quota is full: {batches} batches ({bytes} bytes) of telemetry were dropped unsent"),
+        detail: format!(
+            "the store's quota is full: {batches} batches ({bytes} bytes) of telemetry were dropped unsent"
+        ),
         detail_zh: format!("存储配额已满：{batches} 批（{bytes} 字节）未发送的遥测数据被丢弃"),
     }
 }
@@ -143,18 +143,24 @@ pub struct EngineMetrics {
 
 impl EngineMetrics {
     fn new(metrics: &Metrics) -> EngineMetrics {
-        let undecoded = metrics.counters("kerbside_frames_undecoded_total", "Frames that gave no readings.", &["reason"]);
+        let undecoded =
+            metrics.counters("kerbside_frames_undecoded_total", "Frames that gave no readings.", &["reason"]);
         let raised = metrics.counters("kerbside_alarms_raised_total", "Alarms raised.", &["severity"]);
         let suppressed =
             metrics.counters("kerbside_cases_suppressed_total", "Alarms that opened no case, by reason.", &["reason"]);
         EngineMetrics {
             frames_decoded: metrics.counter("kerbside_frames_decoded_total", "Frames that gave readings."),
             frames_retained: metrics.counter("kerbside_frames_retained_total", "Retained MQTT messages."),
-            undecoded: UndecodedReason::ALL.iter().map(|reason| undecoded.with_label_values(&[reason.name()])).collect(),
+            undecoded: UndecodedReason::ALL
+                .iter()
+                .map(|reason| undecoded.with_label_values(&[reason.name()]))
+                .collect(),
             observations: metrics.counter("kerbside_observations_total", "Rows for the database."),
-            observations_late: metrics.counter("kerbside_observations_late_total", "History and repeats: stored, never alarmed on."),
+            observations_late: metrics
+                .counter("kerbside_observations_late_total", "History and repeats: stored, never alarmed on."),
             readings: metrics.counter("kerbside_readings_total", "Readings."),
-            readings_not_good: metrics.counter("kerbside_readings_not_good_total", "Readings that are missing, bad or suspect."),
+            readings_not_good: metrics
+                .counter("kerbside_readings_not_good_total", "Readings that are missing, bad or suspect."),
             alarms_raised: Severity::ALL.iter().map(|severity| raised.with_label_values(&[severity.name()])).collect(),
             alarms_cleared: metrics.counter("kerbside_alarms_cleared_total", "Alarms cleared by good data."),
             cases_opened: metrics.counter("kerbside_cases_opened_total", "Cases opened."),
@@ -184,4 +190,3 @@ impl EngineMetrics {
         }
     }
 }
-

@@ -14,7 +14,7 @@ const REPLAY_BYTES: usize = 4 << 20;
 
 /// Why the engine could not be rebuilt from snapshot and batches. The tables are used then.
 #[derive(Debug, thiserror::Error)]
-enum ReplayError {
+pub(super) enum ReplayError {
     #[error("read the store")]
     Store(#[source] StoreError),
     #[error("read the snapshot")]
@@ -31,7 +31,7 @@ pub fn recover(store: &Store, site: &Arc<Site>, now: Timestamp) -> Result<Engine
     if last == 0 {
         return Ok(Engine::new(Arc::clone(site)));
     }
-    match replay(store, site) {
+    match replay(store, site, last) {
         Ok((engine, replayed)) => {
             info!(last_batch = last, replayed, open_cases = engine.open_cases(), "state restored");
             Ok(engine)
@@ -46,7 +46,7 @@ pub fn recover(store: &Store, site: &Arc<Site>, now: Timestamp) -> Result<Engine
     }
 }
 
-fn replay(store: &Store, site: &Arc<Site>) -> Result<(Engine, u64), ReplayError> {
+pub(super) fn replay(store: &Store, site: &Arc<Site>, last: u64) -> Result<(Engine, u64), ReplayError> {
     let snapshot = store.latest_snapshot().map_err(ReplayError::Store)?;
     let (mut engine, mut sequence) = match snapshot {
         Some(snapshot) => from_snapshot(store, &snapshot)?,
@@ -56,6 +56,10 @@ fn replay(store: &Store, site: &Arc<Site>) -> Result<(Engine, u64), ReplayError>
     loop {
         let batches = store.batches_after(sequence, REPLAY_BYTES).map_err(ReplayError::Store)?;
         if batches.is_empty() {
+            // Without a snapshot that can be read, and with every batch gone, there would be nothing to begin with.
+            if sequence < last {
+                return Err(ReplayError::Hole(sequence + 1));
+            }
             return Ok((engine, sequence - first));
         }
         for batch in batches {

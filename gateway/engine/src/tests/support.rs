@@ -89,9 +89,7 @@ pub(super) fn profile() -> Profile {
             point("water_present", ValueType::Boolean, None),
             point("leakage_ma", ValueType::Number, Some((0.0, 10_000.0))),
         ],
-        conditions: ["displaced", "silent", "surcharged", "leaking", "surging", "sensor_stuck"]
-            .map(condition)
-            .to_vec(),
+        conditions: ["displaced", "silent", "surcharged", "leaking", "surging", "sensor_stuck"].map(condition).to_vec(),
         detectors: vec![
             detector(0, Severity::Critical, Some(0), Rule::State { values: vec![Value::Boolean(true)] }),
             Detector { count: 2, ..detector(0, Severity::Major, Some(1), above(10.0, 5.0)) },

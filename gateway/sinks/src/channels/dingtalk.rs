@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kerbside_model::{NoticeReason, Timestamp};
+use kerbside_model::Timestamp;
 use kerbside_runtime::Secret;
 use serde_json::{Value, json};
 
@@ -74,8 +74,7 @@ impl Channel for DingTalk {
 impl DingTalk {
     fn body(&self, letters: &[Letter], room: usize) -> (Value, usize) {
         // A mention works only when the number stands in the text as well.
-        let mobiles: &[String] = if asks_for_action(letters) { &self.mobiles } else { &[] };
-        let mentions: String = mobiles.iter().map(|mobile| format!("@{mobile} ")).collect();
+        let mentions: String = self.mobiles.iter().map(|mobile| format!("@{mobile} ")).collect();
         let (title, text, included) = match letters {
             [letter] => (text::title(letter), text::message(letter, Markup::DingTalk, &self.sender.zone, room), 1),
             _ => {
@@ -87,15 +86,10 @@ impl DingTalk {
         let body = json!({
             "msgtype": "markdown",
             "markdown": { "title": title, "text": text },
-            "at": { "atMobiles": mobiles, "isAtAll": false },
+            "at": { "atMobiles": self.mobiles, "isAtAll": false },
         });
         (body, included)
     }
-}
-
-/// Nobody is woken because something is over.
-pub(crate) fn asks_for_action(letters: &[Letter]) -> bool {
-    letters.iter().any(|letter| letter.notice.reason != NoticeReason::Cleared)
 }
 
 /// Timestamp in milliseconds and signature in base 64; the query encoding of the client is the only one.

@@ -7,11 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kerbside_model::{NoticeReason, Severity, Timestamp};
+use kerbside_model::{Severity, Timestamp};
 use kerbside_runtime::Secret;
 use serde_json::{Value, json};
 
-use crate::channels::dingtalk::asks_for_action;
 use crate::channels::limiter::RateLimit;
 use crate::channels::text::{self, Markup};
 use crate::channels::{Channel, Letter, RobotError, RobotWords, SendOutcome, Sender, fitted, robot_outcome};
@@ -85,7 +84,7 @@ impl Feishu {
                 (text::digest_title(letters), text, included, None)
             }
         };
-        if asks_for_action(letters) && !self.users.is_empty() {
+        if !self.users.is_empty() {
             let mentions: String = self.users.iter().map(|user| format!("<at id={user}></at>")).collect();
             text = format!("{text}\n\n{mentions}");
         }
@@ -102,9 +101,6 @@ impl Feishu {
 }
 
 fn colour(letters: &[Letter]) -> &'static str {
-    if letters.iter().all(|letter| letter.notice.reason == NoticeReason::Cleared) {
-        return "green";
-    }
     match letters.iter().map(|letter| letter.notice.report.severity).max() {
         Some(Severity::Critical) => "red",
         Some(Severity::Major) => "orange",

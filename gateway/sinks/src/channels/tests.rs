@@ -201,15 +201,6 @@ async fn a_dingtalk_message_is_signed_once_encoded_and_mentions_in_text_and_list
 }
 
 #[tokio::test]
-async fn nobody_is_mentioned_when_it_is_over() {
-    let (robot, url) = Robot::start(&[]).await;
-    dingtalk(url.clone()).send(&[letter(NoticeReason::Cleared)]).await;
-    assert!(!robot.last().body.contains("13800001111"));
-    wecom(url).send(&[letter(NoticeReason::Cleared)]).await;
-    assert!(!robot.last().body.contains("zhangsan"));
-}
-
-#[tokio::test]
 async fn a_wecom_message_keeps_to_its_bytes_with_mentions_and_link() {
     let (robot, url) = Robot::start(&[]).await;
     let channel = wecom(url);

@@ -69,11 +69,7 @@ impl Zone {
 /// The heading of a message, without markup: `【紧急】井盖开启或移位`.
 pub fn title(letter: &Letter) -> String {
     let report = &letter.notice.report;
-    let prefix = match letter.notice.reason {
-        NoticeReason::Cleared => "【解除】".to_owned(),
-        _ => format!("【{}】", report.severity.name_zh()),
-    };
-    format!("{prefix}{}", clean(&report.title_zh, FIELD_CHARS_MAX))
+    format!("【{}】{}", report.severity.name_zh(), clean(&report.title_zh, FIELD_CHARS_MAX))
 }
 
 /// Why the message comes now, in Chinese.
@@ -83,7 +79,6 @@ pub fn reason_zh(letter: &Letter) -> String {
         NoticeReason::Escalated => format!("第{}次升级，无人签收", letter.notice.step.saturating_sub(1).max(1)),
         NoticeReason::Returned => "状况再次出现，案件尚未结案".to_owned(),
         NoticeReason::Worsened => "状况加重".to_owned(),
-        NoticeReason::Cleared => "传感器显示已恢复，请现场确认".to_owned(),
         NoticeReason::Refused => "平台拒收，须人工处理".to_owned(),
     }
 }
@@ -95,7 +90,6 @@ pub fn reason_en(letter: &Letter) -> String {
         NoticeReason::Escalated => format!("escalation {}, nobody signed", letter.notice.step.saturating_sub(1).max(1)),
         NoticeReason::Returned => "came back before the case was closed".to_owned(),
         NoticeReason::Worsened => "got worse".to_owned(),
-        NoticeReason::Cleared => "sensor says it is over, check on site".to_owned(),
         NoticeReason::Refused => "refused by the platform, a person must act".to_owned(),
     }
 }
@@ -342,7 +336,6 @@ mod tests {
             NoticeReason::Escalated,
             NoticeReason::Returned,
             NoticeReason::Worsened,
-            NoticeReason::Cleared,
             NoticeReason::Refused,
         ]
         .map(|reason| {
@@ -356,7 +349,6 @@ mod tests {
             "【紧急】井盖开启或移位 第2次升级，无人签收 / escalation 2, nobody signed",
             "【紧急】井盖开启或移位 状况再次出现，案件尚未结案 / came back before the case was closed",
             "【紧急】井盖开启或移位 状况加重 / got worse",
-            "【解除】井盖开启或移位 传感器显示已恢复，请现场确认 / sensor says it is over, check on site",
             "【紧急】井盖开启或移位 平台拒收，须人工处理 / refused by the platform, a person must act",
         ];
         assert_eq!(lines, expected);

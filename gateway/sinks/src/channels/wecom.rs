@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use kerbside_runtime::Secret;
 use serde_json::{Value, json};
 
-use crate::channels::dingtalk::asks_for_action;
 use crate::channels::limiter::RateLimit;
 use crate::channels::text::{self, Markup};
 use crate::channels::{Channel, Letter, RobotError, RobotWords, SendOutcome, Sender, robot_outcome};
@@ -57,7 +56,7 @@ impl Channel for WeCom {
 
 impl WeCom {
     fn body(&self, letters: &[Letter]) -> (Value, usize) {
-        let mentions = if asks_for_action(letters) { self.mentions() } else { String::new() };
+        let mentions = self.mentions();
         let room = TEXT_BYTES_MAX - mentions.len();
         let (text, included) = match letters {
             [letter] => (text::message(letter, Markup::WeCom, &self.sender.zone, room), 1),

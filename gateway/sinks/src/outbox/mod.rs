@@ -98,6 +98,16 @@ pub struct OutboxHandle {
 }
 
 impl OutboxHandle {
+    /// Hands a row over if there is room at once, and says whether there was: nobody else waits for a full worker. A
+    /// row that the worker still has is not taken twice.
+    pub fn offer(&self, row: OutboxRow) -> Result<bool, OutboxClosed> {
+        match self.sender.try_send(row) {
+            Ok(()) => Ok(true),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(false),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(OutboxClosed),
+        }
+    }
+
     /// Hands a row over; waits while the worker is full. A row that the worker still has is not taken twice.
     pub async fn deliver(&self, row: OutboxRow) -> Result<(), OutboxClosed> {
         self.sender.send(row).await.map_err(|_| OutboxClosed)

@@ -46,9 +46,6 @@ impl Hook {
     }
 
     async fn take(&self, event: ClientPublishEvent) -> PublishAction {
-        if event.topic.starts_with('$') {
-            return PublishAction::Continue;
-        }
         let handed_over = tokio::select! {
             handed_over = self.hand_over(&event) => handed_over,
             () = self.gives_up() => return without_acknowledgement(),

@@ -33,6 +33,7 @@ use kerbside_runtime::health::HealthReporter;
 use kerbside_runtime::{Clock, Health, Intake, Metrics, Secret, Shutdown};
 use mqtt5::broker::{BrokerConfig as EmbeddedConfig, MqttBroker, StorageBackendType, StorageConfig};
 use prometheus::IntGauge;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -93,6 +94,15 @@ pub enum BrokerError {
         least: usize,
     },
     /// The address is taken, or is not this machine's.
+    #[error("listen on {listen}: stop what uses this address, or choose another with the source's key `listen`")]
+    Unavailable {
+        /// As configured.
+        listen: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The broker library cannot listen.
     #[error("listen on {listen}")]
     Bind {
         /// As configured.
@@ -147,6 +157,9 @@ impl BrokerSource {
     /// Listens and serves until the shutdown; the address is taken when this returns.
     pub async fn start(self, shutdown: Shutdown) -> Result<BrokerHandle, BrokerError> {
         let listen = self.config.listen;
+        // The broker library would wrap the system's reason in lines of advice of its own.
+        let free = TcpListener::bind(listen).await.map_err(|source| BrokerError::Unavailable { listen, source })?;
+        drop(free);
         let bind_error = |source| BrokerError::Bind { listen, source };
         let hook = Arc::new(self.hook.until(shutdown.clone()));
         let pipeline_ended = hook.pipeline_ended();

@@ -143,6 +143,21 @@ async fn a_message_is_acknowledged_only_after_its_commit() {
 }
 
 #[tokio::test]
+async fn a_topic_that_begins_with_a_dollar_is_committed_like_any_other() {
+    let mut running = run(config()).await;
+    let mut device = running.device("cover-1", None);
+    // Devices made for a vendor's cloud speak so: OneNET `$sys/...`, Tencent `$thing/...`.
+    device.publish("$sys/1/cover-1/thing/property/post", QoS::AtLeastOnce, "open").await;
+    let device = tokio::spawn(async move {
+        device.acknowledgement().await;
+    });
+    let (frame, receipt) = running.submission().await;
+    assert_eq!(&*frame.address, "$sys/1/cover-1/thing/property/post");
+    receipt.honour();
+    soon("the acknowledgement", device).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_message_at_qos_2_is_received_only_after_its_commit_and_one_at_qos_0_needs_none() {
     let mut running = run(config()).await;
     let mut device = running.device("cover-1", None);
@@ -327,7 +342,8 @@ async fn a_taken_address_is_told() {
     let (intake, _receiver) = Intake::new(1, 1024);
     let source = BrokerSource::new(config, intake, Clock::System, &Metrics::default(), &Health::default()).unwrap();
     let error = source.start(Shutdown::new()).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("listen on {}", taken.local_addr().unwrap()));
+    assert!(error.to_string().starts_with(&format!("listen on {}: ", taken.local_addr().unwrap())), "{error}");
+    assert!(matches!(error, BrokerError::Unavailable { .. }));
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("in use"), "{cause}");
 }

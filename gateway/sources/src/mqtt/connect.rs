@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::Context;
 use super::codec::{CodecError, ConnAck, Decoder, Incoming, put_connect};
+use super::socket::Socket;
 
 /// How long each of the two halves, reaching the broker and being accepted by it, may take.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,6 +93,7 @@ async fn reach(context: &Context) -> Result<Stream, ConnectionError> {
     let tcp_error = |source| ConnectionError::Tcp { endpoint: context.endpoint.clone(), source };
     let tcp = TcpStream::connect(addresses.as_slice()).await.map_err(tcp_error)?;
     tcp.set_nodelay(true).map_err(tcp_error)?;
+    let tcp = Socket::new(tcp).map_err(tcp_error)?;
     let Some((connector, name)) = &context.tls else { return Ok(Box::new(tcp)) };
     let tls = connector
         .connect(name.clone(), tcp)

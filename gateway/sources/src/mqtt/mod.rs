@@ -24,6 +24,7 @@ mod codec;
 mod connect;
 mod link;
 mod session;
+mod socket;
 #[cfg(test)]
 mod tests;
 
