@@ -124,7 +124,8 @@ impl Gateway {
         let wake = Arc::new(Notify::new());
         let telemetry = start_telemetry(&config, &store, &parts, &sinks)?;
         let started = start_pipeline(&config, &store, &parts, receiver, telemetry, Arc::clone(&wake))?;
-        let StartedPipeline { stop: pipeline_stop, thread: pipeline, ended: pipeline_ended, engine, conditions } = started;
+        let StartedPipeline { stop: pipeline_stop, thread: pipeline, ended: pipeline_ended, engine, conditions } =
+            started;
         let api_address = listener.local_addr().context("ask where the API listens")?;
         // A port that was left to the system is only known now.
         let public_url = match config.listen.port() {
@@ -146,7 +147,8 @@ impl Gateway {
             site: Arc::clone(&config.site),
             accounts: Arc::new(config.accounts.clone()),
             sign_links,
-            zone: jiff::tz::TimeZone::get(&config.zone).with_context(|| format!("find the time zone {}", config.zone))?,
+            zone: jiff::tz::TimeZone::get(&config.zone)
+                .with_context(|| format!("find the time zone {}", config.zone))?,
             speed,
         };
         start_api(listener, state, &sinks);
@@ -210,12 +212,7 @@ fn start_api(listener: TcpListener, state: ApiState, sinks: &Stage) {
     sinks.tasks.spawn(api::serve(listener, state, sinks.shutdown.clone()));
 }
 
-fn start_telemetry(
-    config: &Config,
-    store: &Store,
-    parts: &Parts,
-    sinks: &Stage,
-) -> anyhow::Result<Vec<InfluxHandle>> {
+fn start_telemetry(config: &Config, store: &Store, parts: &Parts, sinks: &Stage) -> anyhow::Result<Vec<InfluxHandle>> {
     let names: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     store.register_sinks(&names);
     let mut handles = Vec::new();
@@ -256,16 +253,15 @@ fn start_pipeline(
         snapshot_interval: config.store.snapshot_interval,
         deaf_min: DEAF_MIN,
     };
-    let (pipeline, engine) =
-        Pipeline::new(engine, store.clone(), receiver, publisher, parts.clock.clone(), settings);
+    let (pipeline, engine) = Pipeline::new(engine, store.clone(), receiver, publisher, parts.clock.clone(), settings);
+    // A report of the quota that was lost with the last process is made up for; the engine ignores what it knows.
+    let quota = publish::quota_condition(&store.stats()?);
+    let first = vec![Input::Site(Arc::clone(&config.site)), Input::Gateway(quota)];
+    // Before the thread runs: it would serve the timers of the time without a gateway, and call every device silent.
+    parts.intake.try_submit(first, Receipt::None).context("hand the site to the pipeline")?;
     let stop = Shutdown::new();
     let (guard, ended) = oneshot::channel();
     let thread = pipeline.spawn(stop.clone(), guard).context("start the pipeline's thread")?;
-    let first = parts.intake.try_submit(vec![Input::Site(Arc::clone(&config.site))], Receipt::None);
-    first.context("hand the site to the pipeline")?;
-    // A report of the quota that was lost with the last process is made up for; the engine ignores what it knows.
-    let quota = publish::quota_condition(&store.stats()?);
-    parts.intake.try_submit(vec![Input::Gateway(quota)], Receipt::None).context("tell the pipeline of the quota")?;
     Ok(StartedPipeline { stop, thread, ended, engine, conditions })
 }
 
@@ -321,4 +317,3 @@ async fn start_sources(config: &Config, parts: &Parts, sources: &Stage) -> anyho
     sources.tasks.spawn(watch::links(links, health.clone(), intake.clone(), sources.shutdown.clone()));
     Ok(addresses)
 }
-

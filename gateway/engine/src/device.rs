@@ -53,6 +53,8 @@ pub(crate) struct DeviceState {
     pub(crate) listening_since: Timestamp,
     /// The newest observation.
     pub(crate) observed_at: Timestamp,
+    /// Where the last frame without a time of its own was placed.
+    pub(crate) placed_at: Timestamp,
     /// Times and payload hash of the last frame, live or not: by these the pace of the device's clock is judged and
     /// a frame that comes twice is known.
     last_frame: (Timestamp, Timestamp, u64),
@@ -118,6 +120,7 @@ impl DeviceState {
         self.heard_at = self.heard_at.map(|heard_at| heard_at.min(now));
         self.late_since = self.late_since.map(|late_since| late_since.min(now));
         self.observed_at = self.observed_at.min(now);
+        self.placed_at = self.placed_at.min(now);
         let (observed_at, received_at, hash) = self.last_frame;
         self.last_frame = (observed_at.min(now), received_at.min(now), hash);
         for last in self.last.iter_mut().flatten() {

@@ -17,7 +17,7 @@ use kerbside_model::{
 use crate::alarms::{Change, ConditionState, raise, settle};
 use crate::carry::{carry_over, drop_alarms};
 use crate::cases::{Cases, Context, KERBSIDE};
-use crate::decode::{DecodeError, Decoders, Scratch, observation_time, resolve};
+use crate::decode::{DecodeError, Decoders, Scratch, address_of, observation_time, resolve};
 use crate::detect::{Phase, Verdict};
 use crate::device::{DeviceState, Mask, stale_after};
 use crate::explain::explain;
@@ -122,17 +122,17 @@ impl Engine {
         counts.frames_retained += u64::from(frame.retained);
         let index = match resolve(&site, frame) {
             Ok(index) => index,
-            Err(error) => return keep_undecoded(&mut work.effects, frame, None, error),
+            Err(error) => return keep_undecoded(&mut work.effects, &site, frame, None, error),
         };
         let device = site.device(index);
         let decoder = self.decoders.of(device);
         let decoded = match decoder.decode(device, &frame.payload, frame.received_at, &mut self.scratch) {
             Ok(decoded) => decoded,
-            Err(error) => return keep_undecoded(&mut work.effects, frame, Some(device), error),
+            Err(error) => return keep_undecoded(&mut work.effects, &site, frame, Some(device), error),
         };
         counts.frames_decoded += 1;
-        let Some(observed_at) = observation_time(frame, &decoded) else { return };
         let state = &mut self.devices[index.0 as usize];
+        let Some(observed_at) = observation_time(frame, &decoded, &mut state.placed_at) else { return };
         // Without a time of its own a frame is as new as its arrival, and one that comes twice cannot be told from two
         // alike: several come within one millisecond when a device sends each point in a message of its own.
         let is_history = |time| !frame.retained && state.is_late(time, frame.received_at, payload_hash(&frame.payload));
@@ -740,11 +740,12 @@ fn payload_hash(payload: &Payload) -> u64 {
     hasher.finish()
 }
 
-fn keep_undecoded(effects: &mut Effects, frame: &Frame, device: Option<&Device>, error: DecodeError) {
+fn keep_undecoded(effects: &mut Effects, site: &Site, frame: &Frame, device: Option<&Device>, error: DecodeError) {
     count_undecoded(&mut effects.counts, error.reason);
     if effects.undecoded.len() < UNDECODED_KEPT_MAX {
         effects.undecoded.push(Undecoded {
             frame: frame.clone(),
+            address: address_of(site, frame),
             device: device.map(|device| device.id.clone()),
             reason: error.reason,
             detail: error.detail,

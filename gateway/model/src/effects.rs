@@ -45,6 +45,8 @@ impl Effects {
 pub struct Undecoded {
     /// The frame as it came.
     pub frame: Frame,
+    /// What the inventory's column `address` must say for it, as far as the frame tells.
+    pub address: String,
     /// Device id, when the address was known.
     pub device: Option<String>,
     /// In one word, for metrics.

@@ -243,7 +243,8 @@ fn audit(subject: &str, action: &str) -> Audit {
 }
 
 fn undecoded(address: &str, reason: UndecodedReason, payload: &[u8], at: i64) -> Undecoded {
-    Undecoded { frame: frame(address, payload, at), device: None, reason, detail: "no such device".to_owned() }
+    let frame = frame(address, payload, at);
+    Undecoded { frame, address: address.to_owned(), device: None, reason, detail: "no such device".to_owned() }
 }
 
 fn undecoded_effects(frames: Vec<Undecoded>) -> Effects {

@@ -150,7 +150,7 @@ fn write_unknown_devices(connection: &Connection, frames: &[Undecoded], totals: 
         let frame = &undecoded.frame;
         let at = frame.received_at;
         let new = Heard { first: at, last: at, frames: 0, payload: &frame.payload };
-        let entry = heard.entry((&frame.source, frame.address.as_str())).or_insert(new);
+        let entry = heard.entry((&frame.source, undecoded.address.as_str())).or_insert(new);
         entry.first = entry.first.min(at);
         entry.last = entry.last.max(at);
         entry.frames += 1;

@@ -10,10 +10,10 @@ use kerbside_store::{
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::ApiState;
 use super::error::ApiError;
 use super::extract::Asked;
 use super::view::{self, List};
-use super::ApiState;
 
 type Listed = Result<Json<List>, ApiError>;
 type Found = Result<Json<Value>, ApiError>;
@@ -26,7 +26,9 @@ pub(super) async fn stored<T: Send + 'static>(
     let store = state.store.clone();
     match tokio::task::spawn_blocking(move || query(&store)).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(StoreError::PageCursor { .. })) => Err(ApiError::bad_request("the cursor is not one that this list gave")),
+        Ok(Err(StoreError::PageCursor { .. })) => {
+            Err(ApiError::bad_request("the cursor is not one that this list gave"))
+        }
         Ok(Err(error)) => Err(ApiError::unavailable(&error)),
         Err(error) => Err(ApiError::unavailable(&error)),
     }
@@ -223,8 +225,7 @@ pub(super) async fn notices(State(state): State<ApiState>, Asked(parameters): As
 }
 
 pub(super) async fn audit(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
-    let query =
-        AuditQuery { limit: parameters.items_max(), subject: parameters.subject, cursor: parameters.cursor };
+    let query = AuditQuery { limit: parameters.items_max(), subject: parameters.subject, cursor: parameters.cursor };
     let page = stored(&state, move |store| store.audit(&query)).await?;
     Ok(Json(List { items: page.items.iter().map(|line| serde_json::json!(line)).collect(), next: page.next }))
 }

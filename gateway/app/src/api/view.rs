@@ -33,9 +33,7 @@ pub(super) fn alarm(alarm: &Alarm) -> Value {
 
 pub(crate) fn case(case: &Case, history: &[CaseEvent]) -> Value {
     let signed = case.signed.as_ref().map(|(by, at)| json!({ "by": by, "at": at }));
-    let event = |event: &CaseEvent| {
-        json!({ "at": event.at, "state": event.state, "by": event.by, "note": event.note })
-    };
+    let event = |event: &CaseEvent| json!({ "at": event.at, "state": event.state, "by": event.by, "note": event.note });
     json!({
         "id": case.id,
         "device": case.device,

@@ -55,8 +55,7 @@ fn make(path: &Path) -> Result<Secret, SignKeyError> {
     random.fill(&mut bytes).map_err(|_| SignKeyError::Random)?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let failed = |source| SignKeyError::Write { path: path.to_owned(), source };
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(Secret::new(text))
 }

@@ -7,6 +7,7 @@ mod time;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kerbside_model::inventory::Device;
 use kerbside_model::profile::{Origin, PayloadFormat, Profile};
@@ -15,9 +16,14 @@ use kerbside_model::{
     Cause, DeviceIndex, Frame, Observations, Payload, PointReading, Quality, Site, Timestamp, UndecodedReason, Value,
 };
 
+use rustc_hash::FxHashMap;
+
 use convert::Converter;
 use json::JsonPlan;
 pub use json::find_text;
+
+/// Frames without a time of their own that came at once are placed a millisecond apart, but never further ahead.
+const BURST_MAX: Duration = Duration::from_secs(1);
 
 /// What stands between a frame and its readings, compiled once a profile.
 #[derive(Debug)]
@@ -240,17 +246,39 @@ pub fn resolve(site: &Site, frame: &Frame) -> Result<DeviceIndex, DecodeError> {
         .ok_or_else(|| unknown(format!("no device of the inventory has the address in {:?}", frame.address.as_str())))
 }
 
+/// What the inventory's column `address` must say for the device of a frame, as far as the frame tells.
+pub fn address_of(site: &Site, frame: &Frame) -> String {
+    let found = match site.address_rule(&frame.source) {
+        AddressRule::Whole => None,
+        AddressRule::TopicLevel(level) => frame.address.split('/').nth(*level).map(str::to_owned),
+        AddressRule::Payload(path) => match &frame.payload {
+            Payload::Bytes(bytes) => find_text(bytes, path).ok().flatten(),
+            Payload::Registers(_) => None,
+        },
+    };
+    found.unwrap_or_else(|| frame.address.to_string())
+}
+
+/// The time of a frame whose device tells none: its arrival, but never the time of the frame before it, or the database
+/// would take two rows for one.
+fn arrival(last: Timestamp, received_at: Timestamp) -> Timestamp {
+    let is_burst = received_at <= last && last.since(received_at) < BURST_MAX;
+    if is_burst { Timestamp(last.0 + 1) } else { received_at }
+}
+
 /// Decodes frames again for a telemetry backlog. Lateness is not known here: it steers alarms, not the database.
 pub fn decode_again<'a>(site: &Site, decoders: &Decoders, frames: impl Iterator<Item = &'a Frame>) -> Observations {
     let mut observations = Observations::default();
     let mut scratch = Scratch::default();
+    let mut placed: FxHashMap<DeviceIndex, Timestamp> = FxHashMap::default();
     for frame in frames {
         let Ok(index) = resolve(site, frame) else { continue };
         let device = site.device(index);
         let Ok(decoded) = decoders.of(device).decode(device, &frame.payload, frame.received_at, &mut scratch) else {
             continue;
         };
-        let Some(observed_at) = observation_time(frame, &decoded) else { continue };
+        let last = placed.entry(index).or_default();
+        let Some(observed_at) = observation_time(frame, &decoded, last) else { continue };
         observations.push(index, observed_at, frame.received_at, false, scratch.drain());
     }
     observations
@@ -258,10 +286,14 @@ pub fn decode_again<'a>(site: &Site, decoders: &Decoders, frames: impl Iterator<
 
 /// When the readings of a frame were taken. A retained message without a time of its own has none: it may be years
 /// old.
-pub fn observation_time(frame: &Frame, decoded: &Decoded) -> Option<Timestamp> {
+/// `last` is when the device's last frame without a time of its own was placed.
+pub fn observation_time(frame: &Frame, decoded: &Decoded, last: &mut Timestamp) -> Option<Timestamp> {
     match decoded.device_time {
         Some(time) => Some(time),
         None if frame.retained => None,
-        None => Some(frame.received_at),
+        None => {
+            *last = arrival(*last, frame.received_at);
+            Some(*last)
+        }
     }
 }

@@ -186,12 +186,21 @@ impl Pump {
                 (answer, through) = read_answer(&mut self.store.reading) => self.have_read(answer, through),
                 answer = join(&mut self.store.storing) => self.have_stored(answer),
                 setup = join(&mut self.setup) => if let Ok(setup) = setup {
-                    self.status.set_up(setup, self.writer.config());
+                    self.set_up(setup);
                 },
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
         self.finish().await;
+    }
+
+    /// A database that is not there is looked for again, until it is there or a write tells more.
+    fn set_up(&mut self, setup: Setup) {
+        if matches!(setup, Setup::Unreachable(_)) {
+            let writer = Arc::clone(&self.writer);
+            self.setup = Some(tokio::spawn(async move { setup::check_again(writer.config()).await }));
+        }
+        self.status.set_up(setup, self.writer.config());
     }
 
     fn has_room(&self) -> bool {

@@ -13,6 +13,9 @@ use super::InfluxConfig;
 /// The crate has no time limit of its own.
 const SETUP_CHECK_WITHIN: Duration = Duration::from_secs(10);
 
+/// Without a connection the database is looked for this often, until a write tells.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// What the look at the start found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Setup {
@@ -27,8 +30,16 @@ pub(super) enum Setup {
     Unwell(String),
     /// The database does not know the token.
     TokenRefused,
+    /// There is no connection; it is looked for again.
+    Unreachable(String),
     /// Nothing certain: the first write will tell.
     Unknown(String),
+}
+
+/// Looks again after a while, because there was no connection.
+pub(super) async fn check_again(config: &InfluxConfig) -> Setup {
+    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    check(config).await
 }
 
 /// Asks for health, and for the bucket when there is a token.
@@ -44,13 +55,25 @@ pub(super) async fn check(config: &InfluxConfig) -> Setup {
     let client = Client::new(&config.url, &config.org, token);
     match tokio::time::timeout(SETUP_CHECK_WITHIN, ask(&client, config)).await {
         Ok(setup) => setup,
-        Err(_) => Setup::Unknown("no answer in time".to_owned()),
+        Err(_) => Setup::Unreachable("no answer in time".to_owned()),
     }
+}
+
+/// The library repeats the cause at every level.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 async fn ask(client: &Client, config: &InfluxConfig) -> Setup {
     let health = match client.health().await {
         Ok(health) => health,
+        Err(RequestError::ReqwestProcessing { source }) if source.is_connect() || source.is_timeout() => {
+            return Setup::Unreachable(innermost(&source));
+        }
         // Other databases that take line protocol answer `/health` in their own ways.
         Err(error) => return Setup::Unknown(Chain(&error).to_string()),
     };

@@ -67,8 +67,13 @@ impl Status {
         match setup {
             Setup::Ready { database, bucket_seen } => {
                 info!(sink = self.sink, database, bucket = config.bucket, bucket_seen, "database ready");
-                self.heard = true;
+                self.database_works();
             }
+            Setup::Unreachable(reason) => self.problem_found(&Problem {
+                kind: ProblemKind::Network,
+                words: format!("no connection to {}: {reason}", config.url),
+                retry_after: None,
+            }),
             Setup::Unwell(message) => warn!(sink = self.sink, message, "database says that it is not well"),
             Setup::TokenRefused if !self.heard => {
                 let words = "token refused (401): correct sinks.influx.token, it must allow to write to the bucket";
@@ -80,6 +85,10 @@ impl Status {
             }
             Setup::TokenRefused => {}
             Setup::Unknown(reason) => {
+                // Somebody answers, which is all that an earlier look may have missed.
+                if self.problem.as_ref().is_some_and(|problem| problem.kind == ProblemKind::Network) {
+                    self.database_works();
+                }
                 info!(sink = self.sink, reason, "database not known yet: the first write will tell")
             }
         }

@@ -264,6 +264,10 @@ impl Platform for Panicking {
         Duration::ZERO
     }
 
+    async fn reach(&self) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
     async fn open(&self, _: &CaseReport, lookup: Lookup) -> OpenOutcome {
         self.lookups.lock().unwrap().push(lookup);
         assert!(lookup == Lookup::First, "the first attempt panics");

@@ -134,6 +134,9 @@ pub trait Platform: Send + Sync + Debug {
     /// How long a request may still be on its way inside the platform after we lost sight of it.
     fn settle(&self) -> Duration;
 
+    /// Whether somebody answers at all; whatever the answer is.
+    async fn reach(&self) -> Result<(), PlatformError>;
+
     /// Opens a case. With [`Lookup::First`] nothing is sent unless a lookup worked and found nothing.
     async fn open(&self, report: &CaseReport, lookup: Lookup) -> OpenOutcome;
 

@@ -113,7 +113,8 @@ impl StatusPoller {
         let Ok(count) = u32::try_from(cases.len()) else { return Ok(()) };
         let spread = self.config.interval.checked_div(count.saturating_add(1)).unwrap_or_default();
         let pause = spread.max(self.config.gap);
-        let mut failure = None;
+        // With nothing to ask for, an outage would only show when a case must be opened.
+        let mut failure = if cases.is_empty() { self.platform.reach().await.err() } else { None };
         for case in &cases {
             match self.ask(case).await {
                 Ok(Some(status)) => self.tell(status).await?,
@@ -229,6 +230,10 @@ mod tests {
 
         fn settle(&self) -> Duration {
             Duration::ZERO
+        }
+
+        async fn reach(&self) -> Result<(), PlatformError> {
+            Ok(())
         }
 
         async fn open(&self, _: &CaseReport, _: Lookup) -> OpenOutcome {

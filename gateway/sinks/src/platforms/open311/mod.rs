@@ -274,6 +274,10 @@ impl Platform for Open311 {
         self.config.settle
     }
 
+    async fn reach(&self) -> Result<(), PlatformError> {
+        self.get("services", "services", &[]).await.map(|_reply| ())
+    }
+
     async fn open(&self, report: &CaseReport, lookup: Lookup) -> OpenOutcome {
         if lookup == Lookup::First {
             let code = self.service_code(&report.condition);
