@@ -5,6 +5,8 @@
 
 mod outbox;
 mod sign_key;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::future::Future;

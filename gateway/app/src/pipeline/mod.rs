@@ -204,7 +204,10 @@ impl Pipeline {
         tokio::pin!(deadline);
         while let Some(submission) = next.take() {
             if submission.inputs.iter().any(|input| matches!(input, Input::Site(_))) {
-                self.commit(std::mem::take(&mut gathered));
+                // An empty batch would serve the timers before the site says from when on silence counts.
+                if !gathered.submissions.is_empty() {
+                    self.commit(std::mem::take(&mut gathered));
+                }
                 gathered.add(submission);
                 self.commit(gathered);
                 return;

@@ -292,3 +292,48 @@ pub(super) fn device_of(line: &[u8]) -> String {
     }
     String::from_utf8_lossy(&device).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(number: f64) -> String {
+        let mut body = Vec::new();
+        write_number(&mut body, number);
+        String::from_utf8(body).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_written_as_people_would() {
+        let cases = [
+            (0.0, "0"),
+            (-0.5, "-0.5"),
+            (3.58, "3.58"),
+            (0.001, "0.001"),
+            (10.05, "10.05"),
+            (-97.0, "-97"),
+            (1e21, "1e21"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (100_000_007.0, "100000007"),
+            (1_767_225_600_000_123.0, "1767225600000123.0"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(written(number), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_reads_back_as_itself(number in any::<f64>().prop_filter("finite", |number| number.is_finite())) {
+            prop_assert_eq!(written(number).parse::<f64>().unwrap(), number);
+        }
+
+        #[test]
+        fn numbers_of_few_decimals_read_back_as_themselves(thousandths in -10_000_000_000_i64..10_000_000_000) {
+            let number = thousandths as f64 / 1000.0;
+            prop_assert_eq!(written(number).parse::<f64>().unwrap(), number);
+        }
+    }
+}
