@@ -93,6 +93,33 @@ const COLUMNS: [&str; 18] = [
     "note",
 ];
 
+/// The same columns as a Chinese spreadsheet heads them.
+const COLUMNS_ZH: [(&str, &str); 18] = [
+    ("编号", "id"),
+    ("设备模型", "profile"),
+    ("来源", "source"),
+    ("地址", "address"),
+    ("名称", "name"),
+    ("经度", "lon"),
+    ("纬度", "lat"),
+    ("坐标系", "datum"),
+    ("位置", "place"),
+    ("单元网格", "grid"),
+    ("部件标识码", "component_code"),
+    ("责任单位", "unit"),
+    ("安装高度", "mount_height_mm"),
+    ("液位修正", "level_offset_mm"),
+    ("上报间隔", "interval"),
+    ("上级设施", "parent"),
+    ("服务状态", "service"),
+    ("备注", "note"),
+];
+
+fn column_named(heading: &str) -> String {
+    let known = COLUMNS_ZH.iter().find(|(chinese, _)| *chinese == heading);
+    known.map_or(heading, |(_, column)| column).to_owned()
+}
+
 /// Decodes what Excel writes: UTF-8, UTF-16 with a byte order mark, else GBK (GB 18030).
 pub fn decode_text(bytes: &[u8]) -> String {
     if let Some((encoding, _)) = encoding_rs::Encoding::for_bom(bytes) {
@@ -128,7 +155,7 @@ pub fn parse_inventory(
         });
     };
     let header: Vec<String> = match reader.headers() {
-        Ok(header) => header.iter().map(str::to_owned).collect(),
+        Ok(header) => header.iter().map(column_named).collect(),
         Err(error) => {
             context(
                 1,
@@ -346,6 +373,14 @@ mod tests {
             assert_eq!(problems, []);
             assert_eq!(devices[0].place, "黄山路与湘江路交叉口");
         }
+    }
+
+    #[test]
+    fn columns_may_be_headed_in_chinese() {
+        let (devices, problems) = read("编号,设备模型,地址,责任单位\nMH-1,cover,a,市政\n".as_bytes());
+        assert_eq!(problems, []);
+        assert_eq!((devices[0].id.as_str(), devices[0].unit.as_str()), ("MH-1", "市政"));
+        assert!(COLUMNS_ZH.iter().map(|(_, column)| *column).eq(COLUMNS), "every column has a Chinese heading");
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub(super) async fn open(path: &Path) -> anyhow::Result<Access> {
     if api.client.get(format!("{}/health/live", api.base)).send().await.is_ok() {
         return Ok(Access::Api(api));
     }
+    let data_dir = &config.data_dir;
+    if !data_dir.join("kerbside.db").try_exists().unwrap_or(true) {
+        bail!("find a gateway: none answers at {}, and {} holds no database", api.base, data_dir.display());
+    }
     let store = Store::open(config.store.config.clone(), Clock::System, &Metrics::default(), &Health::default())?;
     Ok(Access::Store(store, Box::new(config)))
 }

@@ -60,8 +60,8 @@ impl Publisher {
         for alarm in &effects.alarms {
             info!(alarm = %alarm.id, device = %alarm.device, condition = %alarm.condition, state = alarm.state.name(), "alarm changed");
         }
-        for case in &effects.cases {
-            info!(case = %case.id, device = %case.device, condition = %case.condition, state = case.state.name(), "case changed");
+        for event in &effects.case_events {
+            info!(case = %event.case_id, state = event.state.name(), by = %event.by, note = %event.note, "case changed");
         }
         self.warn_undecoded(&effects.undecoded);
         if !effects.outbox.is_empty() {
