@@ -23,10 +23,11 @@ pub(crate) fn explain(
     for guard in &detector.when {
         let point = &profile.points[usize::from(guard.point)];
         let (name, name_zh) = names(point);
+        let unit = unit_of(point);
         let (test, test_zh) = match &guard.test {
             GuardTest::Equals(value) => (format!("is {}", english_value(value)), format!("为{}", chinese_value(value))),
-            GuardTest::Above(limit) => (format!("is at or above {limit}"), format!("不低于 {limit}")),
-            GuardTest::Below(limit) => (format!("is at or below {limit}"), format!("不高于 {limit}")),
+            GuardTest::Above(limit) => (format!("is at or above {limit}{unit}"), format!("不低于 {limit}{unit}")),
+            GuardTest::Below(limit) => (format!("is at or below {limit}{unit}"), format!("不高于 {limit}{unit}")),
         };
         english.push_str(&format!(", while {name} {test}"));
         chinese.push_str(&format!("，且{name_zh}{test_zh}"));
@@ -42,7 +43,7 @@ fn of_point(
     at: Timestamp,
 ) -> (String, String) {
     let (name, name_zh) = names(point);
-    let unit = if point.unit.is_empty() { String::new() } else { format!(" {}", point.unit) };
+    let unit = unit_of(point);
     let slot = detector.point.and_then(|point| state.last[usize::from(point)].as_ref());
     let value = slot.and_then(|last| last.value.as_ref());
     let shown = value.map_or_else(|| "?".to_owned(), english_value);
@@ -93,6 +94,11 @@ fn of_silence(state: &DeviceState, at: Timestamp, interval: Option<Duration>) ->
         format!("no readable frame for {}{expected}", span(quiet)),
         format!("已 {} 没有可读上报{expected_zh}", span_zh(quiet)),
     )
+}
+
+/// The unit with a space before it, when there is one.
+fn unit_of(point: &Point) -> String {
+    if point.unit.is_empty() { String::new() } else { format!(" {}", point.unit) }
 }
 
 fn names(point: &Point) -> (&str, &str) {

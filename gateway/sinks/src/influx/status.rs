@@ -67,8 +67,10 @@ impl Status {
         match setup {
             Setup::Ready { database, bucket_seen } => {
                 info!(sink = self.sink, database, bucket = config.bucket, bucket_seen, "database ready");
-                self.database_works();
+                self.heard = true;
+                self.somebody_answers();
             }
+            Setup::Unreachable(_) if self.heard && self.problem.is_none() => {}
             Setup::Unreachable(reason) => self.problem_found(&Problem {
                 kind: ProblemKind::Network,
                 words: format!("no connection to {}: {reason}", config.url),
@@ -85,12 +87,16 @@ impl Status {
             }
             Setup::TokenRefused => {}
             Setup::Unknown(reason) => {
-                // Somebody answers, which is all that an earlier look may have missed.
-                if self.problem.as_ref().is_some_and(|problem| problem.kind == ProblemKind::Network) {
-                    self.database_works();
-                }
+                self.somebody_answers();
                 info!(sink = self.sink, reason, "database not known yet: the first write will tell")
             }
+        }
+    }
+
+    /// That is all that an earlier look may have missed; what a write was told still holds.
+    fn somebody_answers(&mut self) {
+        if self.problem.as_ref().is_some_and(|problem| problem.kind == ProblemKind::Network) {
+            self.database_works();
         }
     }
 
