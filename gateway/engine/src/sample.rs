@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kerbside_model::inventory::{Datum, Device};
+use kerbside_model::inventory::Device;
 use kerbside_model::profile::{Profile, Sample, SampleExpectation, SampleInput};
-use kerbside_model::{Payload, PointReading, ServiceState, Timestamp, Value};
+use kerbside_model::{Payload, PointReading, Timestamp, Value};
 
 use crate::decode::{DecodeError, Decoder, Scratch};
 
@@ -29,24 +29,7 @@ pub fn decode_single(
     payload: &Payload,
     mount_height_mm: Option<f64>,
 ) -> Result<DecodedFrame, DecodeError> {
-    let device = Device {
-        id: "sample".to_owned(),
-        profile: 0,
-        source: None,
-        address: String::new(),
-        name: String::new(),
-        position: None,
-        datum: Datum::default(),
-        place: String::new(),
-        grid: String::new(),
-        component_code: String::new(),
-        unit: String::new(),
-        mount_height_mm,
-        level_offset_mm: 0.0,
-        interval: None,
-        parent: String::new(),
-        service: ServiceState::default(),
-    };
+    let device = Device { id: "sample".to_owned(), mount_height_mm, ..Device::default() };
     let mut scratch = Scratch::default();
     let decoded = Decoder::new(profile).decode(&device, payload, SAMPLES_RECEIVED_AT, &mut scratch)?;
     Ok(DecodedFrame { readings: scratch.drain().collect(), observed_at: decoded.device_time })

@@ -12,7 +12,7 @@ use crate::document::{Problem, Problems, closest, parse_duration};
 use crate::site::GATEWAY_DEVICE;
 
 /// One asset of the inventory.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     /// Unique id, such as `MH-000123`.
     pub id: String,

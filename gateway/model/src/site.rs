@@ -27,8 +27,15 @@ pub struct Site {
     facts: SiteFacts,
     hash: String,
     by_id: FxHashMap<String, DeviceIndex>,
-    by_address: FxHashMap<Vec<u8>, Vec<DeviceIndex>>,
+    by_address: FxHashMap<Box<[u8]>, Candidates>,
     rule_by_source: FxHashMap<Arc<str>, usize>,
+}
+
+/// The devices with one address, told apart by source.
+#[derive(Clone, Debug, Default)]
+struct Candidates {
+    named: Vec<(String, DeviceIndex)>,
+    unnamed: Option<DeviceIndex>,
 }
 
 /// The facts of a site as they are stored.
@@ -93,11 +100,15 @@ impl Site {
     pub fn new(facts: SiteFacts) -> Site {
         let bytes = postcard::to_stdvec(&facts).expect("site facts are plain data");
         let mut by_id = FxHashMap::default();
-        let mut by_address: FxHashMap<Vec<u8>, Vec<DeviceIndex>> = FxHashMap::default();
+        let mut by_address: FxHashMap<Box<[u8]>, Candidates> = FxHashMap::default();
         for (position, device) in facts.devices.iter().enumerate() {
             let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
             by_id.insert(device.id.clone(), index);
-            by_address.entry(address_key(&device.address)).or_default().push(index);
+            let candidates = by_address.entry(address_key(&device.address)).or_default();
+            match &device.source {
+                Some(source) => candidates.named.push((source.clone(), index)),
+                None => candidates.unnamed = candidates.unnamed.or(Some(index)),
+            }
         }
         let rule_by_source =
             facts.sources.iter().enumerate().map(|(position, rule)| (Arc::clone(&rule.source), position)).collect();
@@ -134,11 +145,6 @@ impl Site {
         &self.facts.profiles[usize::from(device.profile)]
     }
 
-    /// The profile with this name.
-    pub fn profile_named(&self, name: &str) -> Option<&Arc<Profile>> {
-        self.facts.profiles.iter().find(|profile| profile.name == name)
-    }
-
     /// The device with this id.
     pub fn find(&self, id: &str) -> Option<DeviceIndex> {
         self.by_id.get(id).copied()
@@ -158,9 +164,8 @@ impl Site {
             Some(candidates) => candidates,
             None => self.by_address.get(address.to_ascii_lowercase().as_slice())?,
         };
-        let named = |index: &&DeviceIndex| self.device(**index).source.as_deref() == Some(source);
-        let unnamed = |index: &&DeviceIndex| self.device(**index).source.is_none();
-        candidates.iter().find(named).or_else(|| candidates.iter().find(unnamed)).copied()
+        let named = candidates.named.iter().find(|(name, _)| name == source).map(|(_, index)| *index);
+        named.or(candidates.unnamed)
     }
 
     /// The device of a frame when its address alone tells; `None` when the payload must be asked or nobody has it.
@@ -177,7 +182,8 @@ impl Site {
 }
 
 /// Addresses in hexadecimal (DevEUI, IMEI) are compared without regard to case; other addresses as they are.
-fn address_key(address: &str) -> Vec<u8> {
+fn address_key(address: &str) -> Box<[u8]> {
     let is_hexadecimal = address.len() >= 8 && address.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_hexadecimal { address.to_ascii_lowercase().into_bytes() } else { address.as_bytes().to_vec() }
+    let key = if is_hexadecimal { address.to_ascii_lowercase() } else { address.to_owned() };
+    key.into_bytes().into_boxed_slice()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kerbside_model::document::Section;
 use kerbside_model::profile::{Origin, PayloadFormat, RegisterField};
-use kerbside_model::{Datum, Device, Profile, ServiceState};
+use kerbside_model::{Device, Profile};
 use kerbside_sources::modbus::{ModbusConfig, UnitPlan};
 
 use super::read;
@@ -170,18 +170,7 @@ impl ModbusSource {
             profile,
             source: Some(self.name.clone()),
             address: self.address(Place { bus, unit: inline.unit }),
-            name: String::new(),
-            position: None,
-            datum: Datum::default(),
-            place: String::new(),
-            grid: String::new(),
-            component_code: String::new(),
-            unit: String::new(),
-            mount_height_mm: None,
-            level_offset_mm: 0.0,
-            interval: None,
-            parent: String::new(),
-            service: ServiceState::InService,
+            ..Device::default()
         };
         (0..self.count).map(device).collect()
     }

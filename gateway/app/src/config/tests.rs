@@ -385,7 +385,7 @@ fn one_bus_has_plain_units_and_the_profiles_interval() {
     let config = sound_in(environment, "inventory: i.csv\nsources: {bus: {type: modbus, host: h}}\n");
     let bus = &config.modbus[0];
     assert_eq!((bus.name.as_str(), bus.units[0].address.as_str(), bus.units[0].unit), ("bus", "7", 7));
-    let profile = config.site.profile_named("qdy30a-level").unwrap();
+    let profile = config.site.facts().profiles.iter().find(|profile| profile.name == "qdy30a-level").unwrap();
     assert_eq!(bus.units[0].period, profile.interval.unwrap_or(Duration::from_secs(10)));
     assert!(config.site.resolve("bus", b"7").is_some());
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kerbside_model::inventory::{Datum, Device};
+use kerbside_model::inventory::Device;
 use kerbside_model::profile::{PayloadFormat, Profile};
 use kerbside_model::site::{CasePolicy, LEDGER, SiteFacts};
 use kerbside_model::vocabulary::Kind;
-use kerbside_model::{ByteText, Frame, Input, Payload, ServiceState, Site};
+use kerbside_model::{ByteText, Frame, Input, Payload, Site};
 use kerbside_runtime::{Clock, Health, HealthState, Intake, Metrics, Receipt, Shutdown};
 use kerbside_store::{AuditQuery, Store, StoreConfig};
 use tempfile::TempDir;
@@ -47,24 +47,7 @@ fn site() -> Arc<Site> {
         detectors: Vec::new(),
         samples: Vec::new(),
     };
-    let device = Device {
-        id: "MH-1".to_owned(),
-        profile: 0,
-        source: None,
-        address: "MH-1".to_owned(),
-        name: String::new(),
-        position: None,
-        datum: Datum::Wgs84,
-        place: String::new(),
-        grid: String::new(),
-        component_code: String::new(),
-        unit: String::new(),
-        mount_height_mm: None,
-        level_offset_mm: 0.0,
-        interval: None,
-        parent: String::new(),
-        service: ServiceState::InService,
-    };
+    let device = Device { id: "MH-1".to_owned(), address: "MH-1".to_owned(), ..Device::default() };
     Arc::new(Site::new(SiteFacts {
         name: "test".to_owned(),
         profiles: vec![Arc::new(profile)],

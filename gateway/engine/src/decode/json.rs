@@ -209,7 +209,8 @@ impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
-        deserializer.deserialize_str(self)
+        // As bytes: a key is only compared, so nobody needs to know whether it is UTF-8.
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -220,8 +221,8 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
         formatter.write_str("a key")
     }
 
-    fn visit_str<E: Error>(self, key: &str) -> Result<Option<usize>, E> {
-        let is_key = |position: &usize| self.children[*position].0 == key;
+    fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Option<usize>, E> {
+        let is_key = |position: &usize| self.children[*position].0.as_bytes() == key;
         let hint = self.hint.min(self.children.len());
         Ok((hint..self.children.len()).chain(0..hint).find(is_key))
     }

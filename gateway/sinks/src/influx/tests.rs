@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kerbside_model::alarm::Severity;
-use kerbside_model::inventory::{Datum, Device, ServiceState};
+use kerbside_model::inventory::Device;
 use kerbside_model::port::{Backlog, BacklogError, TelemetryBatch};
 use kerbside_model::profile::{Origin, PayloadFormat, Point, ValueType};
 use kerbside_model::site::{CasePolicy, LEDGER, SiteFacts};
@@ -53,24 +53,7 @@ fn point(name: &str, value_type: ValueType) -> Point {
 }
 
 fn device(id: &str) -> Device {
-    Device {
-        id: id.to_owned(),
-        profile: 0,
-        source: None,
-        address: id.to_owned(),
-        name: String::new(),
-        position: None,
-        datum: Datum::Wgs84,
-        place: String::new(),
-        grid: String::new(),
-        component_code: String::new(),
-        unit: String::new(),
-        mount_height_mm: None,
-        level_offset_mm: 0.0,
-        interval: None,
-        parent: String::new(),
-        service: ServiceState::InService,
-    }
+    Device { id: id.to_owned(), address: id.to_owned(), ..Device::default() }
 }
 
 fn site_of(profile: &str, points: Vec<Point>, devices: Vec<Device>) -> Arc<Site> {
