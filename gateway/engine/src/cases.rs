@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::timers::{TimerKey, Timers};
 
+/// Episodes that a case names: the first, and the newest. A contact that flutters must not make it grow for ever; the
+/// alarms themselves all stay in the tables.
+const EPISODES_KEPT_MAX: usize = 100;
 /// Who acted, when nobody did.
 pub(crate) const KERBSIDE: &str = "kerbside";
 
@@ -124,6 +127,9 @@ impl Cases {
         let Some(record) = self.records.get_mut(id).filter(|record| !record.case.state.is_final()) else {
             return false;
         };
+        if record.case.episodes.len() >= EPISODES_KEPT_MAX {
+            record.case.episodes.remove(1);
+        }
         record.case.episodes.push(episode.to_owned());
         record.case.standing = true;
         record.close_at = None;

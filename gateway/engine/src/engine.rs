@@ -9,9 +9,9 @@ use kerbside_model::inventory::Device;
 use kerbside_model::profile::Rule;
 use kerbside_model::site::GATEWAY_DEVICE;
 use kerbside_model::{
-    Alarm, AlarmState, CaseReport, Counts, Delivery, DeliveryOutcome, DeviceIndex, Effects, Frame, GatewayCondition,
-    Input, MaskKind, Observations, OperatorAction, OutboxChange, OutboxState, Payload, ServiceState, Site,
-    SourceStatus, Suppression, Timestamp, Undecoded, UndecodedReason, vocabulary,
+    Alarm, AlarmState, CaseReport, Delivery, DeliveryOutcome, DeviceIndex, Effects, Frame, GatewayCondition, Input,
+    MaskKind, Observations, OperatorAction, OutboxChange, OutboxState, Payload, ServiceState, Site, SourceStatus,
+    Suppression, Timestamp, Undecoded, vocabulary,
 };
 
 use crate::alarms::{Change, ConditionState, raise, settle};
@@ -23,6 +23,8 @@ use crate::device::{DeviceState, Mask, stale_after};
 use crate::explain::explain;
 use crate::timers::{TimerKey, Timers};
 
+/// Masks of one device at once; the API refuses more as well.
+pub const MASKS_MAX: usize = 32;
 /// Frames that gave no readings are kept up to this number a step; all are counted, and all are in the raw batch.
 const UNDECODED_KEPT_MAX: usize = 512;
 
@@ -422,6 +424,12 @@ impl Engine {
                     ctx.audit(by, "mask_refused", device, "there is no such device");
                     return;
                 };
+                if self.devices[index.0 as usize].masks.len() >= MASKS_MAX {
+                    let (mut ctx, _) = self.case_context(at, effects);
+                    ctx.audit(by, "mask_refused", device, "it has too many masks: lift them first");
+                    return;
+                }
+                let (mut ctx, _) = self.case_context(at, effects);
                 ctx.audit(by, "device_masked", device, &format!("{kind:?} from {from} until {until}: {reason}"));
                 let mask = Mask { kind: *kind, from: *from, until: *until, by: by.clone(), reason: reason.clone() };
                 self.devices[index.0 as usize].masks.push(mask);
@@ -741,7 +749,7 @@ fn payload_hash(payload: &Payload) -> u64 {
 }
 
 fn keep_undecoded(effects: &mut Effects, site: &Site, frame: &Frame, device: Option<&Device>, error: DecodeError) {
-    count_undecoded(&mut effects.counts, error.reason);
+    effects.counts.frames_undecoded[error.reason as usize] += 1;
     if effects.undecoded.len() < UNDECODED_KEPT_MAX {
         effects.undecoded.push(Undecoded {
             frame: frame.clone(),
@@ -751,10 +759,6 @@ fn keep_undecoded(effects: &mut Effects, site: &Site, frame: &Frame, device: Opt
             detail: error.detail,
         });
     }
-}
-
-fn count_undecoded(counts: &mut Counts, reason: UndecodedReason) {
-    counts.frames_undecoded[reason as usize] += 1;
 }
 
 fn report(site: &Site, device: &Device, condition: usize, alarm: &Alarm) -> CaseReport {

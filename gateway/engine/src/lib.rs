@@ -20,7 +20,7 @@ mod tests;
 mod timers;
 mod view;
 
-pub use engine::Engine;
+pub use engine::{Engine, MASKS_MAX};
 pub use incidents::Incident;
 pub use snapshot::{ENGINE_VERSION, RestoreError};
 pub use view::{DeviceView, ReadingView};

@@ -81,6 +81,11 @@ impl Engine {
         counts
     }
 
+    /// How many masks a device has, those ahead included; see [`crate::MASKS_MAX`].
+    pub fn mask_count(&self, index: DeviceIndex) -> usize {
+        self.devices[index.0 as usize].masks.len()
+    }
+
     /// One device as it is at `now`.
     pub fn device_view(&self, index: DeviceIndex, now: Timestamp) -> DeviceView {
         let device = self.site.device(index);

@@ -131,7 +131,7 @@ pub struct Case {
     pub platform: String,
     /// The platform's own number for it.
     pub platform_id: Option<String>,
-    /// Episodes that it stands for, the first one first.
+    /// Episodes that it stands for, the first one first; of very many the first and the newest.
     pub episodes: Vec<String>,
     /// Whether the newest episode still stands.
     pub standing: bool,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use kerbside_engine::MASKS_MAX;
 use kerbside_model::site::LEDGER;
 use kerbside_model::{Case, CaseState, Input, MaskKind, OperatorAction, Timestamp};
 use serde::Deserialize;
@@ -13,8 +14,7 @@ use super::ApiState;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Body;
-use super::lists::stored;
-use super::view;
+use super::lists::{self, stored_alarm, stored_case};
 
 /// A mask for longer than this is a mistake in the date: 90 days.
 const MASK_MAX: Duration = Duration::from_secs(90 * 86_400);
@@ -57,20 +57,11 @@ pub(super) async fn act(state: &ApiState, action: OperatorAction) -> Result<(), 
 }
 
 pub(super) async fn open_case(state: &ApiState, id: &str) -> Result<Case, ApiError> {
-    let wanted = id.to_owned();
-    let found = stored(state, move |store| store.case(&wanted)).await?;
-    let (case, _) = found.ok_or_else(|| ApiError::not_found("case", id))?;
+    let (case, _) = stored_case(state, id).await?;
     if case.state.is_final() {
         return Err(ApiError::conflict(format!("case {id} is over: {}", case.state.name())));
     }
     Ok(case)
-}
-
-async fn shown_case(state: &ApiState, id: String) -> Result<Json<Value>, ApiError> {
-    let wanted = id.clone();
-    let found = stored(state, move |store| store.case(&wanted)).await?;
-    let (case, history) = found.ok_or_else(|| ApiError::not_found("case", &id))?;
-    Ok(Json(view::case(&case, &history)))
 }
 
 /// The state of this name, when a person may move a case there. What was reported is never again about to be.
@@ -96,7 +87,7 @@ pub(super) async fn move_case(
         return Err(ApiError::conflict(format!("case {id} is led by {}: move it there", case.platform)));
     }
     act(&state, OperatorAction::MoveCase { case_id: id.clone(), to, by, note: request.note }).await?;
-    shown_case(&state, id).await
+    lists::case(State(state), Path(id)).await
 }
 
 pub(super) async fn sign(
@@ -111,7 +102,7 @@ pub(super) async fn sign(
         return Err(ApiError::conflict(format!("case {id} was signed by {first} at {at}")));
     }
     act(&state, OperatorAction::Sign { case_id: id.clone(), by }).await?;
-    shown_case(&state, id).await
+    lists::case(State(state), Path(id)).await
 }
 
 pub(super) async fn acknowledge(
@@ -121,16 +112,12 @@ pub(super) async fn acknowledge(
     Body(request): Body<Signature>,
 ) -> Result<Json<Value>, ApiError> {
     let by = actor(caller, request.by)?;
-    let wanted = id.clone();
-    let found = stored(&state, move |store| store.alarm(&wanted)).await?;
-    let alarm = found.ok_or_else(|| ApiError::not_found("alarm", &id))?;
+    let alarm = stored_alarm(&state, &id).await?;
     if alarm.cleared_at.is_some() {
         return Err(ApiError::conflict(format!("alarm {id} is over")));
     }
     act(&state, OperatorAction::Acknowledge { alarm_id: id.clone(), by }).await?;
-    let wanted = id.clone();
-    let found = stored(&state, move |store| store.alarm(&wanted)).await?;
-    found.map(|alarm| Json(view::alarm(&alarm))).ok_or_else(|| ApiError::not_found("alarm", &id))
+    lists::alarm(State(state), Path(id)).await
 }
 
 pub(super) async fn mask(
@@ -140,7 +127,11 @@ pub(super) async fn mask(
     Body(request): Body<MaskRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let by = actor(caller, request.by)?;
-    state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
+    let index = state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
+    let masks = state.engine.ask(move |engine| engine.mask_count(index)).await;
+    if masks.map_err(|error| ApiError::unavailable(&error))? >= MASKS_MAX {
+        return Err(ApiError::conflict(format!("{id} has {MASKS_MAX} masks: lift them first")));
+    }
     let now = state.clock.now();
     let from = request.from.unwrap_or(now);
     if request.until <= now || request.until <= from {

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use kerbside_model::{AlarmState, CaseState, DeviceIndex};
+use kerbside_model::{Alarm, AlarmState, Case, CaseEvent, CaseState, DeviceIndex};
 use kerbside_store::{
     AlarmQuery, AuditQuery, CaseQuery, OutboxQuery, PAGE_ITEMS, PAGE_ITEMS_MAX, PageQuery, Store, StoreError,
     UndecodedQuery,
@@ -154,10 +154,22 @@ pub(super) async fn alarms(State(state): State<ApiState>, Asked(parameters): Ask
     Ok(Json(List { items: page.items.iter().map(view::alarm).collect(), next: page.next }))
 }
 
+/// One alarm of the store.
+pub(super) async fn stored_alarm(state: &ApiState, id: &str) -> Result<Alarm, ApiError> {
+    let wanted = id.to_owned();
+    let found = stored(state, move |store| store.alarm(&wanted)).await?;
+    found.ok_or_else(|| ApiError::not_found("alarm", id))
+}
+
+/// One case of the store with its history.
+pub(super) async fn stored_case(state: &ApiState, id: &str) -> Result<(Case, Vec<CaseEvent>), ApiError> {
+    let wanted = id.to_owned();
+    let found = stored(state, move |store| store.case(&wanted)).await?;
+    found.ok_or_else(|| ApiError::not_found("case", id))
+}
+
 pub(super) async fn alarm(State(state): State<ApiState>, Path(id): Path<String>) -> Found {
-    let wanted = id.clone();
-    let found = stored(&state, move |store| store.alarm(&wanted)).await?;
-    found.map(|alarm| Json(view::alarm(&alarm))).ok_or_else(|| ApiError::not_found("alarm", &id))
+    stored_alarm(&state, &id).await.map(|alarm| Json(view::alarm(&alarm)))
 }
 
 pub(super) async fn incidents(State(state): State<ApiState>) -> Listed {
@@ -188,10 +200,7 @@ pub(super) async fn cases(State(state): State<ApiState>, Asked(parameters): Aske
 }
 
 pub(super) async fn case(State(state): State<ApiState>, Path(id): Path<String>) -> Found {
-    let wanted = id.clone();
-    let found = stored(&state, move |store| store.case(&wanted)).await?;
-    let (case, history) = found.ok_or_else(|| ApiError::not_found("case", &id))?;
-    Ok(Json(view::case(&case, &history)))
+    stored_case(&state, &id).await.map(|(case, history)| Json(view::case(&case, &history)))
 }
 
 pub(super) async fn undecoded(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {

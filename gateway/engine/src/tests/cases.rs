@@ -209,3 +209,33 @@ fn a_device_taken_out_of_the_inventory_leaves_no_standing_alarm() {
     let effects = engine.step(at(10), &[Input::Site(std::sync::Arc::new(Site::new(fewer)))]);
     assert_eq!(effects.alarms[0].state, AlarmState::Cleared);
 }
+
+#[test]
+fn a_contact_that_flutters_keeps_one_case_of_bounded_size() {
+    let mut engine = engine(facts());
+    let first = open(&mut engine, 0);
+    let mut last = first.clone();
+    for round in 1..150 {
+        send(&mut engine, "MH-1", 20 * round, r#"{"cover_open":false}"#);
+        last = open(&mut engine, 20 * round + 10);
+    }
+    assert_eq!((last.id.as_str(), last.episodes.len()), (first.id.as_str(), 100));
+    assert_eq!(last.episodes[0], first.episodes[0]);
+}
+
+#[test]
+fn masks_of_one_device_are_bounded_and_the_refusal_is_on_record() {
+    let mut engine = engine(facts());
+    let mask = |number: i64| OperatorAction::Mask {
+        device: "MH-1".to_owned(),
+        kind: MaskKind::Permit,
+        from: at(0),
+        until: at(3_600 + number),
+        by: "市政".to_owned(),
+        reason: "清淤".to_owned(),
+    };
+    for number in 0..crate::MASKS_MAX as i64 {
+        assert_eq!(act(&mut engine, number, mask(number)).audit[0].action, "device_masked");
+    }
+    assert_eq!(act(&mut engine, 100, mask(100)).audit[0].action, "mask_refused");
+}
