@@ -40,6 +40,27 @@ demo *arguments:
 bench *arguments:
     bench/run {{arguments}}
 
+# Tries for a night to lose something: thousands of power cuts, 200 mishaps, and new bytes for every parser.
+nightly minutes="60":
+    KERBSIDE_ROUNDS=5000 cargo test --locked --package kerbside-powercut -- --nocapture
+    cargo build --locked --workspace --bins
+    KERBSIDE_ROUNDS=200 cargo test --locked --package kerbside --test e2e -- --ignored --nocapture whatever_goes_wrong
+    just fuzz {{minutes}}
+
+# One hour at 5,000 messages a second with Mosquitto restarting every minute: nothing lost, memory flat. SOAK_SECONDS=120 for a trial.
+soak:
+    tests/soak
+
+# New bytes for every parser, so many minutes each. Needs `rustup toolchain install nightly` and `cargo install cargo-fuzz`.
+fuzz minutes="5" targets="batch json mqtt topics":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for target in {{targets}}; do
+        mkdir -p "target/fuzz/corpus/$target"
+        cargo +nightly fuzz run --target-dir target/fuzz "$target" "target/fuzz/corpus/$target" "tests/fuzz/corpus/$target" \
+            -- -max_total_time=$(({{minutes}} * 60)) -max_len=4096 -print_final_stats=1
+    done
+
 # Licences, advisories, sources and banned crates. Needs `cargo install cargo-deny` and the network.
 deny:
     cargo deny --locked check

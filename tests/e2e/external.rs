@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::gateway::{free_port, loopback};
+use crate::gateway::{free_port, loopback, send_sigterm, wait_for_end};
 use crate::wait::{SOON, wait_until};
 
 /// Names the Python that has pymodbus.
@@ -42,6 +42,12 @@ impl Program {
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+
+    /// SIGTERM, and the end that must come of it: what it has in memory is written.
+    async fn stop(mut self) {
+        send_sigterm(&self.child);
+        wait_for_end(&mut self.child).await;
+    }
 }
 
 impl Drop for Program {
@@ -51,11 +57,11 @@ impl Drop for Program {
     }
 }
 
-/// Mosquitto, which keeps sessions in memory.
+/// Mosquitto, which keeps sessions in memory, and writes them to its folder when it is stopped.
 pub(crate) struct Mosquitto {
     pub(crate) address: SocketAddr,
-    _program: Program,
-    _folder: TempDir,
+    program: Option<Program>,
+    folder: TempDir,
 }
 
 impl Mosquitto {
@@ -65,22 +71,37 @@ impl Mosquitto {
 
     pub(crate) async fn start_at(port: u16) -> Mosquitto {
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("mosquitto.conf");
+        // As root it would become another user, who may not write here.
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n\
-             max_inflight_messages 1000\n"
+            "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
+             persistence_location {}/\nmax_queued_messages 0\nmax_inflight_messages 1000\n",
+            folder.path().display()
         );
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
+        let mut mosquitto = Mosquitto { address: loopback(port), program: None, folder };
+        mosquitto.go_on().await;
+        mosquitto
+    }
+
+    /// Ends it; what it has acknowledged is in its folder.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(program) = self.program.take() {
+            program.stop().await;
+        }
+    }
+
+    /// Starts it again with what is in its folder.
+    pub(crate) async fn go_on(&mut self) {
+        let config = self.folder.path().join("mosquitto.conf");
         let places = ["mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
         let arguments = ["-c", config.to_str().unwrap()];
-        let program = Program::start(&places, &arguments, &folder.path().join("log.txt"));
-        let address = loopback(port);
+        let program = Program::start(&places, &arguments, &self.folder.path().join("log.txt"));
         wait_until("Mosquitto listens", SOON, || async {
-            let connected = TcpStream::connect(address).await;
+            let connected = TcpStream::connect(self.address).await;
             connected.map(drop).map_err(|error| format!("{error}; {}", program.log()))
         })
         .await;
-        Mosquitto { address, _program: program, _folder: folder }
+        self.program = Some(program);
     }
 
     /// The source `city` on this broker, with a session that outlives the gateway.
@@ -97,47 +118,78 @@ impl Mosquitto {
 pub(crate) struct Victoria {
     pub(crate) port: u16,
     client: reqwest::Client,
-    _program: Program,
-    _folder: TempDir,
+    program: Option<Program>,
+    folder: TempDir,
+}
+
+/// One value as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample {
+    pub(crate) device: String,
+    pub(crate) at_ms: i64,
+    pub(crate) value: f64,
 }
 
 impl Victoria {
     pub(crate) async fn start() -> Victoria {
-        let port = free_port();
+        kerbside_runtime::tls::install_crypto_provider();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let storage = format!("-storageDataPath={}", folder.path().join("data").display());
-        let listen = format!("-httpListenAddr=127.0.0.1:{port}");
+        let mut victoria = Victoria { port: free_port(), client, program: None, folder };
+        victoria.go_on().await;
+        victoria
+    }
+
+    /// Ends it; what it has acknowledged is in its folder.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(program) = self.program.take() {
+            program.stop().await;
+        }
+    }
+
+    /// Starts it again with what is in its folder.
+    pub(crate) async fn go_on(&mut self) {
+        let storage = format!("-storageDataPath={}", self.folder.path().join("data").display());
+        let listen = format!("-httpListenAddr=127.0.0.1:{}", self.port);
         let places = ["victoria-metrics", "/usr/bin/victoria-metrics", "/usr/local/bin/victoria-metrics"];
-        let log = folder.path().join("log.txt");
         // New points can be asked for at once.
         let arguments = [storage.as_str(), listen.as_str(), "-search.latencyOffset=0s", "-retentionPeriod=100y"];
-        let program = Program::start(&places, &arguments, &log);
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        let program = Program::start(&places, &arguments, &self.folder.path().join("log.txt"));
+        let url = format!("http://127.0.0.1:{}/health", self.port);
         wait_until("VictoriaMetrics is well", SOON, || async {
-            match client.get(format!("http://127.0.0.1:{port}/health")).send().await {
+            match self.client.get(&url).send().await {
                 Ok(response) if response.status().is_success() => Ok(()),
                 other => Err(format!("{other:?}; {}", program.log())),
             }
         })
         .await;
-        Victoria { port, client, _program: program, _folder: folder }
+        self.program = Some(program);
+    }
+
+    /// Everything that is stored of one point, sent again or not.
+    pub(crate) async fn samples(&self, kind: &str, point: &str, device: Option<&str>) -> Vec<Sample> {
+        let device = device.map(|device| format!("{{device=\"{device}\"}}")).unwrap_or_default();
+        let selector = format!("{kind}_{point}{device}");
+        let url = format!("http://127.0.0.1:{}/api/v1/export", self.port);
+        let request = self.client.get(url).query(&[("match[]", selector.as_str()), ("reduce_mem_usage", "1")]);
+        let text = request.send().await.unwrap().text().await.unwrap();
+        let mut found = Vec::new();
+        for line in text.lines() {
+            let series: Value = serde_json::from_str(line).unwrap();
+            let device = series["metric"]["device"].as_str().unwrap();
+            let times = series["timestamps"].as_array().unwrap().iter().filter_map(Value::as_i64);
+            let values = series["values"].as_array().unwrap().iter().filter_map(Value::as_f64);
+            found.extend(times.zip(values).map(|(at_ms, value)| Sample { device: device.to_owned(), at_ms, value }));
+        }
+        found.sort_by(|one, other| (&one.device, one.at_ms).cmp(&(&other.device, other.at_ms)));
+        found
     }
 
     /// Every value of one point of one device, oldest first.
     pub(crate) async fn values(&self, kind: &str, point: &str, device: &str) -> Vec<f64> {
-        let selector = format!("{kind}_{point}{{device=\"{device}\"}}");
-        let url = format!("http://127.0.0.1:{}/api/v1/export", self.port);
-        let request = self.client.get(url).query(&[("match[]", selector.as_str()), ("reduce_mem_usage", "1")]);
-        let text = request.send().await.unwrap().text().await.unwrap();
-        let mut found: Vec<(i64, f64)> = Vec::new();
-        for line in text.lines() {
-            let series: Value = serde_json::from_str(line).unwrap();
-            let times = series["timestamps"].as_array().unwrap().iter().filter_map(Value::as_i64);
-            found.extend(times.zip(series["values"].as_array().unwrap().iter().filter_map(Value::as_f64)));
-        }
-        found.sort_by_key(|(at, _)| *at);
-        found.dedup();
-        found.into_iter().map(|(_, value)| value).collect()
+        let mut samples = self.samples(kind, point, Some(device)).await;
+        samples.dedup();
+        samples.into_iter().map(|sample| sample.value).collect()
     }
 }
 

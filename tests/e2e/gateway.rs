@@ -46,6 +46,8 @@ pub(crate) struct Site {
     folder: TempDir,
     pub(crate) api_port: u16,
     pub(crate) broker_port: u16,
+    /// Whether a file that may grow no longer is an error to the gateway and not its end.
+    pub(crate) survives_file_limit: bool,
     starts: u32,
 }
 
@@ -53,8 +55,13 @@ impl Site {
     /// A folder with an inventory; the configuration comes with [`Site::configure`].
     pub(crate) fn new(inventory: &str) -> Site {
         kerbside_runtime::tls::install_crypto_provider();
-        let site =
-            Site { folder: tempfile::tempdir().unwrap(), api_port: free_port(), broker_port: free_port(), starts: 0 };
+        let site = Site {
+            folder: tempfile::tempdir().unwrap(),
+            api_port: free_port(),
+            broker_port: free_port(),
+            survives_file_limit: false,
+            starts: 0,
+        };
         site.write("inventory.csv", inventory);
         site
     }
@@ -105,7 +112,12 @@ impl Site {
         self.starts += 1;
         let log = self.path(&format!("log-{}.txt", self.starts));
         let file = File::create(&log).unwrap();
-        let child = Command::new(KERBSIDE)
+        let mut program = Command::new(KERBSIDE);
+        if self.survives_file_limit {
+            program = Command::new("sh");
+            program.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", KERBSIDE]);
+        }
+        let child = program
             .arg("run")
             .arg("--config")
             .arg(self.path("gateway.yaml"))
@@ -274,6 +286,10 @@ impl Gateway {
             if now == state && detail.contains(words) { Ok(detail) } else { Err(format!("{now}: {detail}")) }
         })
         .await
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn log(&self) -> String {

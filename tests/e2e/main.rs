@@ -9,11 +9,13 @@
 
 mod bus;
 mod city;
+mod disk;
 mod external;
 mod gateway;
 mod influx;
 mod publisher;
 mod robot;
+mod traffic;
 mod wait;
 
 mod alone;
@@ -23,8 +25,10 @@ mod database;
 mod demo;
 mod interface;
 mod kills;
+mod loss;
 mod main_job;
 mod mishaps;
 mod platform;
 mod poll;
 mod restart;
+mod senders;

@@ -162,7 +162,7 @@ async fn a_full_quota_drops_old_telemetry_with_an_alarm_and_keeps_alarms_and_cas
          detectors: []\nsamples:\n  - {name: some, json: {noise: abc}, readings: {noise: abc}}\n  \
          - {name: none, text: '', error: not valid JSON}\n",
     );
-    let store = format!("profiles: profiles/\nstore: {{batches_bytes_max: {QUOTA_BYTES}, snapshot_interval: 1s}}\n");
+    let store = format!("profiles: profiles/\nstore: {{batches_bytes_max: {QUOTA_BYTES}B, snapshot_interval: 1s}}\n");
     site.configure(
         &[
             store,

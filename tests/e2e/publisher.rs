@@ -98,6 +98,11 @@ impl Publisher {
         .await
     }
 
+    /// How many messages were handed over.
+    pub(crate) fn published(&self) -> u64 {
+        self.shared.state.lock().unwrap().next
+    }
+
     /// Every message that was acknowledged.
     pub(crate) fn acknowledged(&self) -> BTreeSet<u64> {
         self.shared.state.lock().unwrap().acknowledged.clone()

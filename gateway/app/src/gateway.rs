@@ -3,6 +3,7 @@
 //! Start: listener, store, state, sinks, sources. Nothing outside the machine is waited for. Stop: sources first (they
 //! acknowledge what was committed), then the pipeline (last snapshot, store closed), then sinks.
 
+mod clock;
 mod outbox;
 mod sign_key;
 #[cfg(test)]
@@ -16,27 +17,31 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kerbside_model::{Input, Site};
+use kerbside_model::{GatewayCondition, Input, Site};
 use kerbside_runtime::{Clock, Health, Intake, IntakeReceiver, Metrics, Receipt, Shutdown};
 use kerbside_sinks::channels;
-use kerbside_sinks::influx::{InfluxHandle, InfluxSink};
+use kerbside_sinks::channels::text::Zone;
+use kerbside_sinks::influx::{InfluxHandle, InfluxSink, TelemetryAlarm};
 use kerbside_sinks::outbox::Target;
 use kerbside_sinks::platforms::{Open311, Platform};
 use kerbside_sinks::sign::SignLinks;
 use kerbside_sources::broker::{BrokerHandle, BrokerSource};
 use kerbside_sources::modbus::ModbusBus;
-use kerbside_sources::mqtt::MqttSource;
+use kerbside_sources::mqtt::{MqttConfig, MqttSource};
 use kerbside_store::Store;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::api::{self, ApiState};
 use crate::config::{Config, PlatformConfig};
 use crate::pipeline::backlog::StoreBacklog;
-use crate::pipeline::publish::{self, GATEWAY_CONDITIONS_MAX, Publisher};
+use crate::pipeline::conditions::StoreReports;
+use crate::pipeline::eras::ClockEras;
+use crate::pipeline::publish::Publisher;
 use crate::pipeline::{DEAF_MIN, EngineHandle, Pipeline, PipelineSettings, recover};
+use clock::ClockWatch;
 
 /// Sinks get so long to finish what they hold.
 const SINKS_STOP_MAX: Duration = Duration::from_secs(8);
@@ -61,6 +66,8 @@ pub struct Gateway {
     pub intake: Intake,
     /// For what was counted.
     pub metrics: Metrics,
+    /// For what works and what does not.
+    pub health: Health,
     /// The site that it runs with.
     pub site: Arc<Site>,
     sources: Stage,
@@ -122,12 +129,21 @@ impl Gateway {
         }
         let listener = api::bind(config.listen).await?;
         let store = Store::open(config.store.config.clone(), parts.clock.clone(), &parts.metrics, &parts.health)?;
+        // Before anything is stamped: time had come as far as the newest on the disk says.
+        if let Some(newest) = recover::newest_time(&store)? {
+            parts.clock.not_before(newest);
+        }
+        let eras = Arc::new(ClockEras::load(&config.data_dir, store.last_sequence()?));
+        let clock_watch = ClockWatch::new(&parts, &store, &eras)?;
         let sinks = Stage::default();
         let wake = Arc::new(Notify::new());
-        let telemetry = start_telemetry(&config, &store, &parts, &sinks)?;
-        let started = start_pipeline(&config, &store, &parts, receiver, telemetry, Arc::clone(&wake))?;
-        let StartedPipeline { stop: pipeline_stop, thread: pipeline, ended: pipeline_ended, engine, conditions } =
-            started;
+        let alarm = TelemetryAlarm::default();
+        let telemetry = start_telemetry(&config, &store, &parts, (&eras, &alarm), &sinks)?;
+        let publisher = Publisher::new(telemetry, Arc::clone(&wake), &parts.metrics).with_eras(eras);
+        let started = start_pipeline(&config, &store, &parts, receiver, publisher, clock_watch.first_condition())?;
+        let StartedPipeline { stop: pipeline_stop, thread: pipeline, ended: pipeline_ended, engine } = started;
+        // Behind the site, which must be the first input.
+        sinks.tasks.spawn(alarm.run(parts.intake.clone(), sinks.shutdown.clone()));
         let api_address = listener.local_addr().context("ask where the API listens")?;
         // A port that was left to the system is only known now.
         let public_url = match config.listen.port() {
@@ -136,7 +152,9 @@ impl Gateway {
         };
         let sign_links = SignLinks::new(public_url, sign_key::load_or_make(&config.data_dir)?);
         start_delivery(&config, &store, &parts, &sinks, wake, &sign_links)?;
-        sinks.tasks.spawn(watch::forward_conditions(conditions, parts.intake.clone(), sinks.shutdown.clone()));
+        sinks.tasks.spawn(clock_watch.run(sinks.shutdown.clone()));
+        let reports = StoreReports::new(Zone::named(&config.zone)?);
+        sinks.tasks.spawn(watch::store(store.clone(), reports, parts.intake.clone(), sinks.shutdown.clone()));
         let sources = Stage::default();
         let brokers = start_sources(&config, &parts, &sources).await?;
         let state = ApiState {
@@ -165,6 +183,7 @@ impl Gateway {
             store,
             intake: parts.intake,
             metrics: parts.metrics,
+            health: parts.health,
             site: Arc::clone(&config.site),
             sources,
             pipeline_stop,
@@ -214,13 +233,21 @@ fn start_api(listener: TcpListener, state: ApiState, sinks: &Stage) {
     sinks.tasks.spawn(api::serve(listener, state, sinks.shutdown.clone()));
 }
 
-fn start_telemetry(config: &Config, store: &Store, parts: &Parts, sinks: &Stage) -> anyhow::Result<Vec<InfluxHandle>> {
+fn start_telemetry(
+    config: &Config,
+    store: &Store,
+    parts: &Parts,
+    (eras, alarm): (&Arc<ClockEras>, &TelemetryAlarm),
+    sinks: &Stage,
+) -> anyhow::Result<Vec<InfluxHandle>> {
     let names: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     store.register_sinks(&names);
     let mut handles = Vec::new();
     for sink in &config.sinks {
-        let backlog = Arc::new(StoreBacklog::new(store.clone(), Arc::clone(&config.site)));
+        let backlog = StoreBacklog::new(store.clone(), Arc::clone(&config.site)).with_eras(Arc::clone(eras));
+        let backlog = Arc::new(backlog);
         let (sink, handle) = InfluxSink::new(sink.clone(), backlog, &parts.metrics, &parts.health)?;
+        let sink = sink.with_alarm(alarm.clone()).with_clock(parts.clock.clone());
         let name = format!("sink/{}", names[handles.len()]);
         sinks.spawn(name, &parts.health, sink.run(sinks.shutdown.clone()));
         handles.push(handle);
@@ -233,7 +260,6 @@ struct StartedPipeline {
     thread: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
     engine: EngineHandle,
-    conditions: mpsc::Receiver<kerbside_model::GatewayCondition>,
 }
 
 /// Restores the engine, starts the pipeline and hands it today's site as its first input.
@@ -242,13 +268,12 @@ fn start_pipeline(
     store: &Store,
     parts: &Parts,
     receiver: IntakeReceiver,
-    telemetry: Vec<InfluxHandle>,
-    wake: Arc<Notify>,
+    publisher: Publisher,
+    clock: GatewayCondition,
 ) -> anyhow::Result<StartedPipeline> {
     store.save_site(&config.site)?;
     let engine = recover::recover(store, &config.site, parts.clock.now())?;
-    let (sender, conditions) = mpsc::channel(GATEWAY_CONDITIONS_MAX);
-    let publisher = Arc::new(Publisher::new(telemetry, wake, sender, &parts.metrics));
+    let publisher = Arc::new(publisher);
     let settings = PipelineSettings {
         commit_interval: config.store.commit_interval,
         commit_bytes_max: config.store.commit_bytes_max,
@@ -256,15 +281,14 @@ fn start_pipeline(
         deaf_min: DEAF_MIN,
     };
     let (pipeline, engine) = Pipeline::new(engine, store.clone(), receiver, publisher, parts.clock.clone(), settings);
-    // A report of the quota that was lost with the last process is made up for; the engine ignores what it knows.
-    let quota = publish::quota_condition(&store.stats()?);
-    let first = vec![Input::Site(Arc::clone(&config.site)), Input::Gateway(quota)];
+    let damage = recover::damage_condition(store, parts.clock.now())?;
+    let first = vec![Input::Gateway(clock), Input::Site(Arc::clone(&config.site)), Input::Gateway(damage)];
     // Before the thread runs: it would serve the timers of the time without a gateway, and call every device silent.
     parts.intake.try_submit(first, Receipt::None).context("hand the site to the pipeline")?;
     let stop = Shutdown::new();
     let (guard, ended) = oneshot::channel();
     let thread = pipeline.spawn(stop.clone(), guard).context("start the pipeline's thread")?;
-    Ok(StartedPipeline { stop, thread, ended, engine, conditions })
+    Ok(StartedPipeline { stop, thread, ended, engine })
 }
 
 /// One worker for each target, a poller for the platform, and the task that feeds the workers from the outbox.
@@ -302,8 +326,10 @@ async fn start_sources(config: &Config, parts: &Parts, sources: &Stage) -> anyho
     let mut links = Vec::new();
     for mqtt in &config.mqtt {
         links.push(mqtt.name.clone());
-        let source = MqttSource::new(mqtt.clone(), intake.clone(), clock.clone(), metrics, health)?;
-        sources.spawn(format!("source/{}", mqtt.name), health, source.run(sources.shutdown.clone()));
+        let name = format!("source/{}", mqtt.name);
+        let mqtt = MqttConfig { state_folder: Some(config.data_dir.clone()), ..mqtt.clone() };
+        let source = MqttSource::new(mqtt, intake.clone(), clock.clone(), metrics, health)?;
+        sources.spawn(name, health, source.run(sources.shutdown.clone()));
     }
     for bus in &config.modbus {
         let source = ModbusBus::new(bus.clone(), intake.clone(), clock.clone(), metrics, health)?;

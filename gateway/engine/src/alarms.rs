@@ -21,6 +21,60 @@ pub(crate) struct ConditionState {
     pub(crate) case_id: Option<String>,
 }
 
+/// The memory of the conditions of one device. A condition that was never wrong takes no room.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Conditions(Vec<(u16, ConditionState)>);
+
+impl Conditions {
+    /// The memory of a condition, if it was ever wrong.
+    pub(crate) fn get(&self, condition: usize) -> Option<&ConditionState> {
+        self.0.iter().find(|(position, _)| usize::from(*position) == condition).map(|(_, slot)| slot)
+    }
+
+    /// The same, to change it.
+    pub(crate) fn get_mut(&mut self, condition: usize) -> Option<&mut ConditionState> {
+        self.0.iter_mut().find(|(position, _)| usize::from(*position) == condition).map(|(_, slot)| slot)
+    }
+
+    /// The memory of a condition; from now on it has some.
+    pub(crate) fn entry(&mut self, condition: usize) -> &mut ConditionState {
+        let condition = u16::try_from(condition).expect("a profile has fewer than 65,536 conditions");
+        let place = match self.0.binary_search_by_key(&condition, |(position, _)| *position) {
+            Ok(place) => place,
+            Err(place) => {
+                self.0.insert(place, (condition, ConditionState::default()));
+                place
+            }
+        };
+        &mut self.0[place].1
+    }
+
+    /// The alarm of a condition, while it stands.
+    pub(crate) fn alarm(&self, condition: usize) -> Option<&Alarm> {
+        self.get(condition)?.alarm.as_deref()
+    }
+
+    /// The same, to change it.
+    pub(crate) fn alarm_mut(&mut self, condition: usize) -> Option<&mut Alarm> {
+        self.get_mut(condition)?.alarm.as_deref_mut()
+    }
+
+    /// Every condition that was ever wrong, with its position in the profile.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &ConditionState)> {
+        self.0.iter().map(|(position, slot)| (usize::from(*position), slot))
+    }
+
+    /// The same, to change them.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ConditionState> {
+        self.0.iter_mut().map(|(_, slot)| slot)
+    }
+
+    /// The same, taken apart.
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = (usize, ConditionState)> {
+        self.0.into_iter().map(|(position, slot)| (usize::from(position), slot))
+    }
+}
+
 /// What happened to an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -53,13 +107,12 @@ pub(crate) fn settle(
             usize::from(detector.condition) == condition && state.detectors[*position].is_active()
         })
         .max_by_key(|(_, detector)| detector.severity);
-    let standing = state.conditions[condition].alarm.is_some();
+    let standing = state.conditions.alarm(condition).is_some();
     match (strongest, standing) {
         (None, false) => Change::None,
-        (None, true) if state.conditions[condition].carried => Change::None,
+        (None, true) if state.conditions.get(condition).is_some_and(|slot| slot.carried) => Change::None,
         (None, true) => {
-            let slot = &mut state.conditions[condition];
-            let Some(alarm) = slot.alarm.as_mut() else { return Change::None };
+            let Some(alarm) = state.conditions.alarm_mut(condition) else { return Change::None };
             alarm.state = AlarmState::Cleared;
             alarm.updated_at = at;
             alarm.cleared_at = Some(at);
@@ -69,7 +122,7 @@ pub(crate) fn settle(
         (Some((position, detector)), false) => {
             let texts = explain(state, position);
             raise(
-                &mut state.conditions[condition],
+                state.conditions.entry(condition),
                 device_id,
                 &profile.conditions[condition].name,
                 detector.severity,
@@ -79,10 +132,10 @@ pub(crate) fn settle(
             Change::Raised
         }
         (Some((position, detector)), true) => {
-            state.conditions[condition].carried = false;
-            let known = state.conditions[condition].alarm.as_ref().map_or(Severity::Notice, |alarm| alarm.severity);
+            state.conditions.entry(condition).carried = false;
+            let known = state.conditions.alarm(condition).map_or(Severity::Notice, |alarm| alarm.severity);
             let texts = (detector.severity > known).then(|| explain(state, position));
-            let Some(alarm) = state.conditions[condition].alarm.as_mut() else { return Change::None };
+            let Some(alarm) = state.conditions.alarm_mut(condition) else { return Change::None };
             if let Some((explanation, explanation_zh)) = texts {
                 (alarm.explanation, alarm.explanation_zh) = (explanation, explanation_zh);
                 (alarm.severity, alarm.state, alarm.updated_at) = (detector.severity, AlarmState::Active, at);

@@ -5,7 +5,7 @@ use kerbside_model::{Alarm, AlarmState, Effects, Severity, Timestamp};
 
 use crate::alarms::ConditionState;
 use crate::detect::DetectorState;
-use crate::device::{DeviceState, LastReading};
+use crate::device::DeviceState;
 
 /// After a change of the profile. A detector that is still there goes on where it was. One that changed begins anew,
 /// but what its forerunner at the same point had found stands until good data of this point says otherwise. Gives the
@@ -16,7 +16,9 @@ pub(crate) fn carry_over(
     profile: &Profile,
 ) -> (DeviceState, Vec<ConditionState>) {
     let mut state = DeviceState::new(profile);
-    old.last = points_carried_over(&mut old, old_profile, profile);
+    let place_before =
+        |point: &kerbside_model::profile::Point| old_profile.points.iter().position(|other| other == point);
+    old.last = std::mem::take(&mut old.last).rearranged(profile.points.iter().map(place_before));
     for (detector, slot) in profile.detectors.iter().zip(&mut state.detectors) {
         for (forerunner, known) in old_profile.detectors.iter().zip(&old.detectors) {
             if subject_of(profile, detector) != subject_of(old_profile, forerunner) {
@@ -32,7 +34,8 @@ pub(crate) fn carry_over(
         }
     }
     let mut dropped = Vec::new();
-    for (condition, mut slot) in old_profile.conditions.iter().zip(std::mem::take(&mut old.conditions)) {
+    for (condition, mut slot) in std::mem::take(&mut old.conditions).into_iter() {
+        let condition = &old_profile.conditions[condition];
         let Some(place) = profile.conditions.iter().position(|other| other.name == condition.name) else {
             dropped.push(slot);
             continue;
@@ -49,20 +52,10 @@ pub(crate) fn carry_over(
                 }
             }
         }
-        state.conditions[place] = slot;
+        *state.conditions.entry(place) = slot;
     }
     (old.detectors, old.conditions) = (state.detectors, state.conditions);
     (old, dropped)
-}
-
-/// Last readings of the points that did not change.
-fn points_carried_over(old: &mut DeviceState, old_profile: &Profile, profile: &Profile) -> Vec<Option<LastReading>> {
-    let mut readings = Vec::with_capacity(profile.points.len());
-    for point in &profile.points {
-        let place = old_profile.points.iter().position(|other| other == point);
-        readings.push(place.and_then(|place| old.last[place].take()));
-    }
-    readings
 }
 
 /// What a detector is about, by name: positions change with the profile.
@@ -84,7 +77,7 @@ fn is_same(detector: &Detector, other: &Detector) -> bool {
 }
 
 /// Alarms of what is no longer in the inventory end without good data, and say so.
-pub(crate) fn drop_alarms(conditions: Vec<ConditionState>, at: Timestamp, effects: &mut Effects) {
+pub(crate) fn drop_alarms(conditions: impl IntoIterator<Item = ConditionState>, at: Timestamp, effects: &mut Effects) {
     for alarm in conditions.into_iter().filter_map(|slot| slot.alarm) {
         effects.alarms.push(removed(*alarm, at));
         effects.counts.alarms_cleared += 1;

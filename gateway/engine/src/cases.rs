@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kerbside_model::id::hashed;
+use kerbside_model::inventory::Device;
 use kerbside_model::site::LEDGER;
 use kerbside_model::{
-    Audit, Case, CaseEvent, CaseReport, CaseState, Effects, Notice, NoticeReason, OutboxRow, OutboxState, OutboxTask,
-    PlatformStatus, Severity, Site, Timestamp,
+    Alarm, Audit, Case, CaseEvent, CaseReport, CaseState, Effects, Notice, NoticeReason, OutboxRow, OutboxState,
+    OutboxTask, PlatformStatus, Severity, Site, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -521,6 +522,32 @@ impl CaseRecord {
             ctx.timers.set(at, key());
         }
         self.timer = due;
+    }
+}
+
+/// What a case that is opened for this alarm says; it has no id yet.
+pub(crate) fn report(site: &Site, device: &Device, condition: usize, alarm: &Alarm) -> CaseReport {
+    let profile = site.profile_of(device);
+    let rule = &profile.conditions[condition];
+    CaseReport {
+        case_id: String::new(),
+        device: device.id.clone(),
+        device_name: device.name.clone(),
+        kind: profile.kind.name().to_owned(),
+        kind_zh: profile.kind.name_zh().to_owned(),
+        condition: rule.name.to_string(),
+        title: rule.title.clone(),
+        title_zh: rule.title_zh.clone(),
+        severity: alarm.severity,
+        occurred_at: alarm.opened_at,
+        explanation: alarm.explanation.clone(),
+        explanation_zh: alarm.explanation_zh.clone(),
+        place: device.place.clone(),
+        position: device.position,
+        datum: device.datum,
+        grid: device.grid.clone(),
+        component_code: device.component_code.clone(),
+        unit: device.unit.clone(),
     }
 }
 

@@ -93,9 +93,9 @@ impl DetectorState {
         number: f64,
         observed_at: Timestamp,
     ) -> Verdict {
-        let elapsed = observed_at.since(self.reference_at);
+        let elapsed_ms = observed_at.0.saturating_sub(self.reference_at.0);
         let is_first = self.reference_at == Timestamp::default() || observed_at < self.reference_at;
-        if is_first || elapsed > gap_max {
+        if is_first || elapsed_ms > milliseconds(gap_max) {
             self.remember(number, observed_at);
             return Verdict::Unknown;
         }
@@ -104,10 +104,11 @@ impl DetectorState {
             Side::Below => self.reference - number,
             Side::Either => (number - self.reference).abs(),
         };
-        if elapsed < per {
+        let per_ms = milliseconds(per);
+        if elapsed_ms < per_ms {
             return if change >= raise { Verdict::Wrong } else { Verdict::Unknown };
         }
-        let rate = change * per.as_secs_f64() / elapsed.as_secs_f64();
+        let rate = change * per_ms as f64 / elapsed_ms as f64;
         self.remember(number, observed_at);
         threshold(Side::Above, raise, clear, rate)
     }
@@ -121,7 +122,11 @@ impl DetectorState {
             self.remember(number, observed_at);
             return Verdict::Fine;
         }
-        if observed_at.since(self.reference_at) >= duration { Verdict::Wrong } else { Verdict::Between }
+        if observed_at.0.saturating_sub(self.reference_at.0) >= milliseconds(duration) {
+            Verdict::Wrong
+        } else {
+            Verdict::Between
+        }
     }
 
     fn remember(&mut self, number: f64, observed_at: Timestamp) {
@@ -179,6 +184,11 @@ impl DetectorState {
         let often_enough = self.count >= detector.count.max(1);
         (self.phase == Phase::Rising && often_enough).then(|| self.since.plus(detector.hold))
     }
+}
+
+/// A span as differences of times are measured.
+fn milliseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn threshold(side: Side, raise: f64, clear: f64, number: f64) -> Verdict {

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_model::profile::{Detector, Guard, GuardTest, Profile, Rule};
-use kerbside_model::{Flag, MaskKind, PointReading, Quality, Timestamp, Value};
+use kerbside_model::{DuplicateReason, MaskKind, PointReading, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::alarms::ConditionState;
-use crate::detect::{DetectorState, Verdict};
+use crate::alarms::Conditions;
+use crate::budget::Budget;
+use crate::decode::Scratch;
+use crate::detect::{DetectorState, Phase, Verdict};
+use crate::drift::Drift;
+use crate::duplicates::{Arrival, LATE_AFTER, Recent};
+use crate::last::LastReadings;
 
-/// A frame this much older than its arrival is history, unless the device's clock is simply wrong.
-const LATE_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Two frames of a device whose clock is wrong are as far apart by its clock as by ours, give or take this ...
 const PACE_TOLERANCE: Duration = Duration::from_secs(5);
 /// ... or this share of the distance.
@@ -20,17 +23,6 @@ const PACE_SHARE: f64 = 0.2;
 const STALE_AFTER_DEFAULT: Duration = Duration::from_secs(3_600);
 /// Data is stale after so many reporting intervals.
 const STALE_INTERVALS: f64 = 3.0;
-
-/// The last reading of a point.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct LastReading {
-    pub(crate) value: Option<Value>,
-    pub(crate) quality: Quality,
-    pub(crate) observed_at: Timestamp,
-    pub(crate) received_at: Timestamp,
-    /// When the last good one was received; 0 for never.
-    pub(crate) good_at: Timestamp,
-}
 
 /// A time during which alarms open no cases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,14 +47,19 @@ pub(crate) struct DeviceState {
     pub(crate) observed_at: Timestamp,
     /// Where the last frame without a time of its own was placed.
     pub(crate) placed_at: Timestamp,
-    /// Times and payload hash of the last frame, live or not: by these the pace of the device's clock is judged and
-    /// a frame that comes twice is known.
-    last_frame: (Timestamp, Timestamp, u64),
+    /// Times of the last frame, live or not: by these the pace of the device's clock is judged.
+    last_frame: (Timestamp, Timestamp),
+    /// By these a frame that comes twice is known.
+    recent: Recent,
+    /// What it may send before its telemetry is thinned.
+    pub(crate) budget: Budget,
     /// Since when every frame seemed to be history; a clock that stands still is known by this.
     late_since: Option<Timestamp>,
-    pub(crate) last: Vec<Option<LastReading>>,
+    /// How far its clock is off.
+    pub(crate) drift: Drift,
+    pub(crate) last: LastReadings,
     pub(crate) detectors: Vec<DetectorState>,
-    pub(crate) conditions: Vec<ConditionState>,
+    pub(crate) conditions: Conditions,
     pub(crate) masks: Vec<Mask>,
     /// The timer that is set for it.
     #[serde(skip)]
@@ -78,19 +75,31 @@ impl DeviceState {
 
     /// Gives every point, detector and condition of the profile its place.
     pub(crate) fn fit(&mut self, profile: &Profile) {
-        self.last.resize(profile.points.len(), None);
+        self.last.resize(profile.points.len());
         self.detectors.resize(profile.detectors.len(), DetectorState::default());
-        self.conditions.resize_with(profile.conditions.len(), ConditionState::default);
     }
 
-    /// Whether an observation of this device time is history, or the same frame again. Its arrival says nothing about
-    /// now, so it never raises an alarm.
-    pub(crate) fn is_late(&mut self, observed_at: Timestamp, received_at: Timestamp, payload_hash: u64) -> bool {
-        let (last_observed, last_received, last_hash) = self.last_frame;
-        self.last_frame = (observed_at, received_at, payload_hash);
-        if observed_at == last_observed && payload_hash == last_hash {
-            return true;
-        }
+    /// How a frame with these readings has come before, if it has; else it is remembered.
+    pub(crate) fn came_before(
+        &mut self,
+        arrival: &Arrival,
+        readings: &[PointReading],
+        window: Duration,
+    ) -> Option<DuplicateReason> {
+        let found = self.recent.find(arrival, window);
+        let Some(repeat) = found.filter(|repeat| repeat.is_certain || self.last.knows(readings)) else {
+            self.recent.remember(arrival, window);
+            return None;
+        };
+        self.recent.came_again(&repeat, arrival);
+        Some(repeat.reason)
+    }
+
+    /// Whether an observation of this device time is history. Its arrival says nothing about now, so it never raises
+    /// an alarm.
+    pub(crate) fn is_late(&mut self, observed_at: Timestamp, received_at: Timestamp) -> bool {
+        let (last_observed, last_received) = self.last_frame;
+        self.last_frame = (observed_at, received_at);
         if observed_at >= self.observed_at && received_at.since(observed_at) <= LATE_AFTER {
             self.late_since = None;
             return false;
@@ -121,60 +130,56 @@ impl DeviceState {
         self.late_since = self.late_since.map(|late_since| late_since.min(now));
         self.observed_at = self.observed_at.min(now);
         self.placed_at = self.placed_at.min(now);
-        let (observed_at, received_at, hash) = self.last_frame;
-        self.last_frame = (observed_at.min(now), received_at.min(now), hash);
-        for last in self.last.iter_mut().flatten() {
-            last.good_at = last.good_at.min(now);
-            last.received_at = last.received_at.min(now);
-        }
+        let (observed_at, received_at) = self.last_frame;
+        self.last_frame = (observed_at.min(now), received_at.min(now));
+        self.budget.forget_future(now);
+        self.last.forget_future(now);
         for detector in &mut self.detectors {
             detector.since = detector.since.min(now);
         }
     }
 
-    /// Takes a live reading as the last one of its point.
-    pub(crate) fn keep(&mut self, reading: &PointReading, observed_at: Timestamp, received_at: Timestamp) {
-        let slot = &mut self.last[usize::from(reading.point)];
-        let earlier = slot.as_ref().map_or(Timestamp::default(), |last| last.good_at);
-        let good_at = if reading.quality.is_good() { received_at.max(earlier) } else { earlier };
-        *slot = Some(LastReading {
-            value: reading.value.clone(),
-            quality: reading.quality,
-            observed_at,
-            received_at,
-            good_at,
-        });
-    }
-
-    /// Judges the last good reading of the detector's point.
-    pub(crate) fn judge(&mut self, position: usize, detector: &Detector) -> Verdict {
-        let Some(point) = detector.point else { return Verdict::Unknown };
-        let Some(last) = &self.last[usize::from(point)] else { return Verdict::Unknown };
-        let Some(value) = last.value.as_ref().filter(|_| last.quality.is_good()) else { return Verdict::Unknown };
-        let verdict = self.detectors[position].judge(&detector.rule, value, last.observed_at);
-        if verdict != Verdict::Wrong {
-            return verdict;
-        }
-        let mut guarded = Verdict::Wrong;
-        for guard in &detector.when {
-            match self.passes(guard) {
-                Some(true) => {}
-                Some(false) => return Verdict::Fine,
-                None => guarded = Verdict::Unknown,
+    /// Runs the detectors whose points came in a frame. Gives the conditions to be settled, a bit for each position.
+    pub(crate) fn run_detectors(
+        &mut self,
+        detectors: &[Detector],
+        scratch: &Scratch,
+        heard: bool,
+        at: Timestamp,
+    ) -> u64 {
+        let DeviceState { last, detectors: slots, conditions, .. } = self;
+        let mut touched_conditions = 0;
+        for (slot, detector) in slots.iter_mut().zip(detectors) {
+            let verdict = match detector.point {
+                None if heard => {
+                    slot.advance(detector, Verdict::Fine, at);
+                    Verdict::Fine
+                }
+                None => continue,
+                Some(point) => {
+                    let came = scratch.came(point);
+                    if !came && !detector.when.iter().any(|guard| scratch.came(guard.point)) {
+                        continue;
+                    }
+                    let verdict = judge(slot, detector, point, last);
+                    // A reading that is looked at again because of a guard is not another one of `count`.
+                    let is_counted = slot.phase == Phase::Rising && verdict == Verdict::Wrong;
+                    if came || !is_counted {
+                        slot.advance(detector, verdict, at);
+                    }
+                    verdict
+                }
+            };
+            let is_news = match verdict {
+                Verdict::Wrong => true,
+                Verdict::Fine | Verdict::Between => conditions.alarm(usize::from(detector.condition)).is_some(),
+                Verdict::Unknown => false,
+            };
+            if is_news {
+                touched_conditions |= 1 << (detector.condition & 63);
             }
         }
-        guarded
-    }
-
-    /// Whether a guard's last reading passes its test; nobody knows when it is not good, and then nothing is cleared.
-    fn passes(&self, guard: &Guard) -> Option<bool> {
-        let last = self.last[usize::from(guard.point)].as_ref()?;
-        let value = last.value.as_ref().filter(|_| last.quality.is_good())?;
-        Some(match &guard.test {
-            GuardTest::Equals(wanted) => value == wanted,
-            GuardTest::Above(limit) => value.as_number().is_some_and(|number| number >= *limit),
-            GuardTest::Below(limit) => value.as_number().is_some_and(|number| number <= *limit),
-        })
+        touched_conditions
     }
 
     /// When the silence detector is due, counted from the last frame or from when we began to listen.
@@ -195,17 +200,35 @@ impl DeviceState {
     }
 }
 
+/// Judges the last good reading of a detector's point.
+fn judge(slot: &mut DetectorState, detector: &Detector, point: u16, last: &LastReadings) -> Verdict {
+    let Some((value, observed_at)) = last.good(point) else { return Verdict::Unknown };
+    let verdict = slot.judge(&detector.rule, value, observed_at);
+    if verdict != Verdict::Wrong {
+        return verdict;
+    }
+    let mut guarded = Verdict::Wrong;
+    for guard in &detector.when {
+        match passes(guard, last) {
+            Some(true) => {}
+            Some(false) => return Verdict::Fine,
+            None => guarded = Verdict::Unknown,
+        }
+    }
+    guarded
+}
+
+/// Whether a guard's last reading passes its test; nobody knows when it is not good, and then nothing is cleared.
+fn passes(guard: &Guard, last: &LastReadings) -> Option<bool> {
+    let (value, _) = last.good(guard.point)?;
+    Some(match &guard.test {
+        GuardTest::Equals(wanted) => value == wanted,
+        GuardTest::Above(limit) => value.as_number().is_some_and(|number| number >= *limit),
+        GuardTest::Below(limit) => value.as_number().is_some_and(|number| number <= *limit),
+    })
+}
+
 /// After how long without good data nobody knows any more.
 pub(crate) fn stale_after(interval: Option<Duration>) -> Duration {
     interval.map_or(STALE_AFTER_DEFAULT, |interval| interval.mul_f64(STALE_INTERVALS))
-}
-
-impl LastReading {
-    /// The quality to show at a moment: a good reading that is too old is suspect.
-    pub(crate) fn quality_at(&self, now: Timestamp, interval: Option<Duration>) -> Quality {
-        if self.quality.is_good() && now.since(self.received_at) > stale_after(interval) {
-            return Quality { flag: Flag::Suspect, cause: kerbside_model::Cause::Stale };
-        }
-        self.quality
-    }
 }

@@ -1,32 +1,33 @@
 //! The state machine: batches of inputs in, effects out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_model::inventory::Device;
-use kerbside_model::profile::Rule;
+use kerbside_model::profile::{Profile, Rule};
 use kerbside_model::site::GATEWAY_DEVICE;
 use kerbside_model::{
-    Alarm, AlarmState, CaseReport, Delivery, DeliveryOutcome, DeviceIndex, Effects, Frame, GatewayCondition, Input,
-    MaskKind, Observations, OperatorAction, OutboxChange, OutboxState, Payload, ServiceState, Site, SourceStatus,
-    Suppression, Timestamp, Undecoded, vocabulary,
+    Alarm, AlarmState, Delivery, DeliveryOutcome, DeviceIndex, Effects, FrameView, GatewayCondition, Input, MaskKind,
+    Noted, Observations, OperatorAction, OutboxChange, OutboxState, PayloadView, ServiceState, Site, SourceStatus,
+    Suppression, Timestamp, vocabulary,
 };
 
 use crate::alarms::{Change, ConditionState, raise, settle};
+use crate::budget::Pace;
 use crate::carry::{carry_over, drop_alarms};
-use crate::cases::{Cases, Context, KERBSIDE};
-use crate::decode::{DecodeError, Decoders, Scratch, address_of, observation_time, resolve};
+use crate::cases::{Cases, Context, KERBSIDE, report};
+use crate::decode::{
+    Certainty, Decoders, Refused, Scratch, Sender, Told, keep_undecoded, observation_time, placed_after, resolve,
+};
 use crate::detect::{Phase, Verdict};
 use crate::device::{DeviceState, Mask, stale_after};
-use crate::explain::explain;
+use crate::duplicates::Arrival;
+use crate::explain::{explain, unsure};
 use crate::timers::{TimerKey, Timers};
 
 /// Masks of one device at once; the API refuses more as well.
 pub const MASKS_MAX: usize = 32;
-/// Frames that gave no readings are kept up to this number a step; all are counted, and all are in the raw batch.
-const UNDECODED_KEPT_MAX: usize = 512;
 
 /// The middle of the gateway.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Engine {
     decoders: Decoders,
     timers: Timers,
     scratch: Scratch,
+    /// How much a device may send; `None` for no limit.
+    pace: Option<Pace>,
 }
 
 impl Engine {
@@ -55,6 +58,7 @@ impl Engine {
         gateway: BTreeMap<String, ConditionState>,
         sources_down: BTreeSet<Arc<str>>,
     ) -> Engine {
+        let pace = Pace::of(&site.facts().limits);
         let mut engine = Engine {
             decoders: Decoders::new(&site),
             site,
@@ -64,6 +68,7 @@ impl Engine {
             sources_down,
             timers: Timers::default(),
             scratch: Scratch::default(),
+            pace,
         };
         engine.set_timers(Timestamp::default());
         engine
@@ -87,29 +92,48 @@ impl Engine {
     /// Takes a batch. A site comes in a batch of its own, since observations point into one site. Timers that were due
     /// before an input came are served before it, so that the way inputs are cut into batches changes nothing.
     pub fn step(&mut self, now: Timestamp, inputs: &[Input]) -> Effects {
-        let mut work = Work { effects: Effects::default(), observations: Observations::default() };
+        let mut effects = Effects::default();
+        self.step_on(now, inputs, &mut effects);
+        effects
+    }
+
+    /// The same, adding to the effects of earlier steps of the same site. Nobody else may hold their observations yet.
+    pub fn step_on(&mut self, now: Timestamp, inputs: &[Input], effects: &mut Effects) {
+        let observations = std::mem::take(Arc::make_mut(&mut effects.observations));
+        let mut work =
+            Work { observations: self.scratch.continue_with(observations), effects, certainty: self.certainty() };
         for input in inputs {
             match input {
                 Input::Frame(frame) => {
                     let at = frame.received_at.min(now);
-                    self.serve_timers(Timestamp(at.0 - 1), &mut work.effects);
-                    self.take_frame(frame, at, &mut work);
+                    self.serve_timers(Timestamp(at.0 - 1), work.effects);
+                    let site = Arc::clone(&self.site);
+                    self.take_frame(&site, &frame.view(), at, &mut work);
                 }
-                Input::Site(site) => self.take_site(site, now, &mut work.effects),
-                Input::Operator(action) => self.take_action(action, now, &mut work.effects),
-                Input::Delivery(delivery) => self.take_delivery(delivery, now, &mut work.effects),
+                Input::Frames(frames) => {
+                    let at = frames.received_at().min(now);
+                    self.serve_timers(Timestamp(at.0 - 1), work.effects);
+                    let site = Arc::clone(&self.site);
+                    frames.iter().for_each(|frame| self.take_frame(&site, &frame, at, &mut work));
+                }
+                Input::Site(site) => self.take_site(site, now, work.effects),
+                Input::Operator(action) => self.take_action(action, now, work.effects),
+                Input::Delivery(delivery) => self.take_delivery(delivery, now, work.effects),
                 Input::Platform(status) => {
-                    let (mut ctx, cases) = self.case_context(now, &mut work.effects);
+                    let (mut ctx, cases) = self.case_context(now, work.effects);
                     cases.platform_says(&mut ctx, status);
-                    self.mark_ended(&status.case_id, now, &mut work.effects);
+                    self.mark_ended(&status.case_id, now, work.effects);
                 }
                 Input::Source(status) => self.take_source(status, now),
-                Input::Gateway(condition) => self.take_gateway(condition, now, &mut work.effects),
+                Input::Gateway(condition) => {
+                    self.take_gateway(condition, now, work.effects);
+                    work.certainty = self.certainty();
+                }
             }
         }
-        self.serve_timers(now, &mut work.effects);
-        work.effects.observations = Arc::new(work.observations);
-        work.effects
+        self.serve_timers(now, work.effects);
+        let Work { observations, effects, .. } = work;
+        effects.observations = Arc::new(observations.with_readings(self.scratch.take_kept()));
     }
 
     fn case_context<'a>(&'a mut self, at: Timestamp, effects: &'a mut Effects) -> (Context<'a>, &'a mut Cases) {
@@ -118,99 +142,99 @@ impl Engine {
 
     // === frames
 
-    fn take_frame(&mut self, frame: &Frame, at: Timestamp, work: &mut Work) {
-        let site = Arc::clone(&self.site);
+    fn take_frame(&mut self, site: &Site, frame: &FrameView<'_>, at: Timestamp, work: &mut Work<'_>) {
+        work.effects.frames += 1;
         let counts = &mut work.effects.counts;
-        counts.frames_retained += u64::from(frame.retained);
-        let index = match resolve(&site, frame) {
-            Ok(index) => index,
-            Err(error) => return keep_undecoded(&mut work.effects, &site, frame, None, error),
+        counts.frames_retained += u64::from(frame.flags.retained);
+        let Sender { device: index, prefix } = match resolve(site, frame) {
+            Ok(sender) => sender,
+            Err(Refused { device, error }) => {
+                let device = device.map(|index| site.device(index));
+                return keep_undecoded(work.effects, site, frame, device, error);
+            }
         };
         let device = site.device(index);
-        let decoder = self.decoders.of(device);
-        let decoded = match decoder.decode(device, &frame.payload, frame.received_at, &mut self.scratch) {
+        let profile_index = site.profile_index(index);
+        let decoder = self.decoders.at(profile_index);
+        let decoded = match decoder.decode(device, frame.payload, &mut self.scratch) {
             Ok(decoded) => decoded,
-            Err(error) => return keep_undecoded(&mut work.effects, &site, frame, Some(device), error),
+            Err(error) => return keep_undecoded(work.effects, site, frame, Some(device), error),
         };
         counts.frames_decoded += 1;
         let state = &mut self.devices[index.0 as usize];
-        let Some(observed_at) = observation_time(frame, &decoded, &mut state.placed_at) else { return };
-        // Without a time of its own a frame is as new as its arrival, and one that comes twice cannot be told from two
-        // alike: several come within one millisecond when a device sends each point in a message of its own.
-        let is_history = |time| !frame.retained && state.is_late(time, frame.received_at, payload_hash(&frame.payload));
-        let late = frame.retained || decoded.device_time.is_some_and(is_history);
+        let judged = decoded.told.judge(frame.received_at, work.certainty);
+        if let Err(refusal) = judged {
+            counts.times_refused[refusal as usize] += 1;
+        }
+        let device_time = judged.unwrap_or_default();
+        let readings = self.scratch.readings();
+        if let Some(arrival) = Arrival::of(frame, prefix, device_time, state.observed_at)
+            && let Some(reason) = state.came_before(&arrival, readings, site.facts().limits.duplicate_window)
+        {
+            counts.frames_duplicate[reason as usize] += 1;
+            if decoded.heard {
+                state.heard_at = state.heard_at.max(Some(at));
+            }
+            return work.effects.note(Noted::Left);
+        }
+        let Some(observed_at) = observation_time(frame, device_time, &mut state.placed_at) else { return };
+        // Without a time of its own a frame is as new as its arrival.
+        let is_history = |time| !frame.flags.retained && state.is_late(time, frame.received_at);
+        let late = frame.flags.retained || device_time.is_some_and(is_history);
         counts.observations_late += u64::from(late);
-        counts.readings_not_good += self.scratch.readings().filter(|reading| !reading.quality.is_good()).count() as u64;
+        counts.readings_not_good += readings.iter().filter(|reading| !reading.quality.is_good()).count() as u64;
+        let alarms_before = work.effects.alarms.len();
         let mut has_moved = false;
-        if decoded.heard && !frame.retained {
+        let heard_before = state.heard_at;
+        if decoded.heard && !frame.flags.retained {
             // Never back, when two sources overtake one another: a timer may fire early, not late.
             state.heard_at = state.heard_at.max(Some(at));
-            has_moved = state.heard_on.as_ref() != Some(&frame.source);
+            has_moved = state.heard_on.as_ref() != Some(frame.source);
             if has_moved {
-                state.heard_on = Some(Arc::clone(&frame.source));
+                state.heard_on = Some(Arc::clone(frame.source));
             }
+        }
+        let is_message = matches!(frame.payload, PayloadView::Bytes(_)) && !frame.flags.retained;
+        let pace = self.pace.as_ref().filter(|_| is_message);
+        let is_paid = pace.is_none_or(|pace| state.budget.pay(pace, device_time.unwrap_or(at), at, heard_before));
+        if !late {
+            state.observed_at = device_time.unwrap_or(state.observed_at);
+            state.last.keep(readings, observed_at, at);
         }
         if has_moved {
             // Its old source may have been down, and no silence was counted.
             self.schedule_device(index);
         }
         if !late {
-            let state = &mut self.devices[index.0 as usize];
-            state.observed_at = decoded.device_time.unwrap_or(state.observed_at);
-            for reading in self.scratch.readings() {
-                state.keep(reading, observed_at, at);
+            let profile = &site.facts().profiles[profile_index];
+            self.detect(profile, index, decoded.heard, at, work.effects);
+            if let (Told::Time(told), Certainty::Sure) = (decoded.told, work.certainty) {
+                let offset_ms = frame.received_at.0.saturating_sub(told.0);
+                self.compare_clocks(profile, index, offset_ms, at, work.effects);
             }
-            self.detect(&site, index, device, decoded.heard, at, &mut work.effects);
         }
-        work.observations.push(index, observed_at, frame.received_at, late, self.scratch.drain());
+        if is_paid || work.effects.alarms.len() > alarms_before {
+            work.observations.push_row(index, observed_at, frame.received_at, late, self.scratch.keep_frame());
+            if let Some(tags) = frame.tags {
+                work.observations.tag_last(tags);
+            }
+            if device_time.is_none() && observed_at != frame.received_at {
+                work.effects.note(placed_after(frame.received_at, observed_at));
+            }
+        } else {
+            work.effects.counts.frames_thinned += 1;
+            work.effects.note(Noted::Left);
+        }
+        if !is_paid {
+            self.note_babble(site, index, at, work.effects);
+        }
     }
 
     /// Runs the detectors whose points came in this frame and settles their conditions.
-    fn detect(
-        &mut self,
-        site: &Site,
-        index: DeviceIndex,
-        device: &Device,
-        heard: bool,
-        at: Timestamp,
-        effects: &mut Effects,
-    ) {
-        let profile = site.profile_of(device);
+    fn detect(&mut self, profile: &Profile, index: DeviceIndex, heard: bool, at: Timestamp, effects: &mut Effects) {
         let state = &mut self.devices[index.0 as usize];
-        let mut touched_conditions = 0_u64;
-        let mut sooner = state.timer.is_none();
-        for (position, detector) in profile.detectors.iter().enumerate() {
-            let condition_bit = 1_u64 << (detector.condition & 63);
-            let verdict = match detector.point {
-                None if heard => {
-                    state.detectors[position].advance(detector, Verdict::Fine, at);
-                    Verdict::Fine
-                }
-                None => continue,
-                Some(point) => {
-                    let scratch = &self.scratch;
-                    let came = scratch.came(point);
-                    if !came && !detector.when.iter().any(|guard| scratch.came(guard.point)) {
-                        continue;
-                    }
-                    let verdict = state.judge(position, detector);
-                    // A reading that is looked at again because of a guard is not another one of `count`.
-                    let is_counted = state.detectors[position].phase == Phase::Rising && verdict == Verdict::Wrong;
-                    if came || !is_counted {
-                        state.detectors[position].advance(detector, verdict, at);
-                    }
-                    verdict
-                }
-            };
-            if verdict == Verdict::Unknown {
-                continue;
-            }
-            let slot = &state.conditions[usize::from(detector.condition)];
-            if verdict == Verdict::Wrong || slot.alarm.is_some() {
-                touched_conditions |= condition_bit;
-                sooner = true;
-            }
-        }
+        let touched_conditions = state.run_detectors(&profile.detectors, &self.scratch, heard, at);
+        let sooner = touched_conditions != 0 || state.timer.is_none();
         if touched_conditions != 0 {
             for condition in 0..profile.conditions.len() {
                 if touched_conditions & (1_u64 << (condition & 63)) != 0 {
@@ -230,7 +254,7 @@ impl Engine {
         let site = Arc::clone(&self.site);
         let device = site.device(index);
         let state = &mut self.devices[index.0 as usize];
-        if !state.conditions[condition].carried {
+        if !state.conditions.get(condition).is_some_and(|slot| slot.carried) {
             return;
         }
         let is_patient = at.since(state.listening_since) < stale_after(interval_of(&site, device));
@@ -246,7 +270,7 @@ impl Engine {
                 Phase::Rising | Phase::Active | Phase::Falling => return,
             }
         }
-        state.conditions[condition].carried = !is_fine;
+        state.conditions.entry(condition).carried = !is_fine;
     }
 
     // === alarms and cases
@@ -256,30 +280,36 @@ impl Engine {
         let device = site.device(index);
         let profile = site.profile_of(device);
         let interval = interval_of(&site, device);
+        let certainty = self.certainty();
         let state = &mut self.devices[index.0 as usize];
-        let texts = |state: &DeviceState, position: usize| explain(profile, state, position, at, interval);
+        let texts = |state: &DeviceState, position: usize| {
+            let texts = explain(profile, state, position, at, interval);
+            if certainty == Certainty::Unsure { unsure(texts) } else { texts }
+        };
         match settle(state, &device.id, profile, condition, at, &texts) {
             Change::None => {}
-            Change::Raised => {
-                self.bring_to_case(index, condition, at, effects);
-                if let Some(alarm) = &self.devices[index.0 as usize].conditions[condition].alarm {
-                    effects.counts.alarms_raised[alarm.severity as usize] += 1;
-                    effects.alarms.push((**alarm).clone());
-                }
-            }
+            Change::Raised => self.announce(index, condition, at, effects),
             Change::Worsened => self.worsen(index, condition, at, effects),
             Change::Revived => {
-                if let Some(alarm) = &self.devices[index.0 as usize].conditions[condition].alarm {
-                    effects.alarms.push((**alarm).clone());
+                if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition) {
+                    effects.alarms.push(alarm.clone());
                 }
             }
             Change::Cleared => self.clear(index, condition, at, effects),
         }
     }
 
+    /// A new alarm goes to its case and out.
+    pub(crate) fn announce(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
+        self.bring_to_case(index, condition, at, effects);
+        if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition) {
+            effects.counts.alarms_raised[alarm.severity as usize] += 1;
+            effects.alarms.push(alarm.clone());
+        }
+    }
+
     fn worsen(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
-        let slot = &self.devices[index.0 as usize].conditions[condition];
-        let Some(alarm) = slot.alarm.clone() else { return };
+        let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition).cloned() else { return };
         match &alarm.case_id {
             Some(case_id) => {
                 let (mut ctx, cases) = self.case_context(at, effects);
@@ -287,13 +317,13 @@ impl Engine {
             }
             None => self.bring_to_case(index, condition, at, effects),
         }
-        if let Some(alarm) = &self.devices[index.0 as usize].conditions[condition].alarm {
-            effects.alarms.push((**alarm).clone());
+        if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition) {
+            effects.alarms.push(alarm.clone());
         }
     }
 
-    fn clear(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
-        let slot = &mut self.devices[index.0 as usize].conditions[condition];
+    pub(crate) fn clear(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
+        let Some(slot) = self.devices[index.0 as usize].conditions.get_mut(condition) else { return };
         let Some(alarm) = slot.alarm.take() else { return };
         slot.carried = false;
         let case_id = slot.case_id.clone();
@@ -302,7 +332,7 @@ impl Engine {
             let (mut ctx, cases) = self.case_context(at, effects);
             cases.clear(&mut ctx, &case_id);
             if self.cases.get(&case_id).is_none() {
-                self.devices[index.0 as usize].conditions[condition].case_id = None;
+                self.devices[index.0 as usize].conditions.entry(condition).case_id = None;
             }
         }
         effects.alarms.push(*alarm);
@@ -314,7 +344,7 @@ impl Engine {
         let device = site.device(index);
         let suppression = self.suppression(&site, index, condition, at);
         let state = &mut self.devices[index.0 as usize];
-        let slot = &mut state.conditions[condition];
+        let Some(slot) = state.conditions.get_mut(condition) else { return };
         let Some(alarm) = slot.alarm.as_mut() else { return };
         if let Some(reason) = suppression {
             if alarm.suppressed != Some(reason) {
@@ -330,7 +360,7 @@ impl Engine {
         let (mut ctx, cases) = self.case_context(at, effects);
         let joined = known.filter(|case_id| cases.join(&mut ctx, case_id, &episode, &report));
         let case_id = joined.unwrap_or_else(|| cases.open(&mut ctx, report, &episode));
-        let slot = &mut self.devices[index.0 as usize].conditions[condition];
+        let slot = self.devices[index.0 as usize].conditions.entry(condition);
         if let Some(alarm) = slot.alarm.as_mut() {
             alarm.case_id = Some(case_id.clone());
         }
@@ -347,7 +377,7 @@ impl Engine {
         let device = site.device(index);
         let rule = &site.profile_of(device).conditions[condition];
         let state = &self.devices[index.0 as usize];
-        let alarm = state.conditions[condition].alarm.as_ref()?;
+        let alarm = state.conditions.alarm(condition)?;
         if !rule.opens_case || alarm.severity < site.facts().cases.severity_min {
             return Some(Suppression::NoCase);
         }
@@ -368,21 +398,20 @@ impl Engine {
 
     /// Standing alarms without a case are looked at again: a mask ended, or the device came into service.
     fn reconsider(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
-        for condition in 0..self.devices[index.0 as usize].conditions.len() {
+        let conditions: Vec<usize> =
+            self.devices[index.0 as usize].conditions.iter().map(|(condition, _)| condition).collect();
+        for condition in conditions {
             let waits = |alarm: &Alarm| {
                 alarm.case_id.is_none() && alarm.suppressed.is_some_and(|reason| reason != Suppression::Void)
             };
-            let slot = &self.devices[index.0 as usize].conditions[condition];
-            if !slot.alarm.as_deref().is_some_and(waits) {
-                continue;
-            }
-            let before = slot.alarm.as_ref().and_then(|alarm| alarm.suppressed);
+            let alarm = self.devices[index.0 as usize].conditions.alarm(condition);
+            let Some(before) = alarm.filter(|alarm| waits(alarm)).map(|alarm| alarm.suppressed) else { continue };
             self.bring_to_case(index, condition, at, effects);
-            if let Some(alarm) = &mut self.devices[index.0 as usize].conditions[condition].alarm
+            if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm_mut(condition)
                 && alarm.suppressed != before
             {
                 alarm.updated_at = at;
-                effects.alarms.push((**alarm).clone());
+                effects.alarms.push(alarm.clone());
             }
         }
     }
@@ -391,7 +420,7 @@ impl Engine {
     fn mark_ended(&mut self, case_id: &str, at: Timestamp, effects: &mut Effects) {
         let Some(case) = self.cases.get(case_id).filter(|case| case.state.is_final()) else { return };
         let Some(index) = self.site.find(&case.device) else { return };
-        for slot in &mut self.devices[index.0 as usize].conditions {
+        for slot in self.devices[index.0 as usize].conditions.iter_mut() {
             if slot.case_id.as_deref() != Some(case_id) {
                 continue;
             }
@@ -520,10 +549,12 @@ impl Engine {
     }
 
     fn take_gateway(&mut self, condition: &GatewayCondition, at: Timestamp, effects: &mut Effects) {
+        let certainty = self.certainty();
         let slot = self.gateway.entry(condition.condition.clone()).or_default();
         match (&mut slot.alarm, condition.active) {
             (None, true) => {
                 let texts = (condition.detail.clone(), condition.detail_zh.clone());
+                let texts = if certainty == Certainty::Unsure { unsure(texts) } else { texts };
                 raise(slot, GATEWAY_DEVICE, &condition.condition, condition.severity, at, texts);
                 effects.counts.alarms_raised[condition.severity as usize] += 1;
                 if let Some(alarm) = slot.alarm.as_mut() {
@@ -533,6 +564,10 @@ impl Engine {
             }
             (Some(alarm), false) => {
                 (alarm.state, alarm.updated_at, alarm.cleared_at) = (AlarmState::Cleared, at, Some(at));
+                if !condition.detail.is_empty() {
+                    // What it came to in the end.
+                    (alarm.explanation, alarm.explanation_zh) = (condition.detail.clone(), condition.detail_zh.clone());
+                }
                 effects.counts.alarms_cleared += 1;
                 effects.alarms.push((**alarm).clone());
                 slot.alarm = None;
@@ -566,11 +601,12 @@ impl Engine {
             self.devices.push(state);
         }
         for (id, state) in memory {
-            drop_alarms(state.conditions, at, effects);
+            drop_alarms(state.conditions.into_iter().map(|(_, slot)| slot), at, effects);
             let (mut ctx, _) = self.case_context(at, effects);
             ctx.audit(KERBSIDE, "device_removed", id, "it is no longer in the inventory");
         }
         self.decoders = Decoders::new(site);
+        self.pace = Pace::of(&site.facts().limits);
         if old_site.hash() != site.hash() {
             // Sources may be gone. Those that are there tell their state at every start.
             self.sources_down.clear();
@@ -608,7 +644,7 @@ impl Engine {
     }
 
     /// Sets the device's timer to when something of it is due next. A timer may fire early, never late.
-    fn schedule_device(&mut self, index: DeviceIndex) {
+    pub(crate) fn schedule_device(&mut self, index: DeviceIndex) {
         let due = self.due(index);
         let state = &mut self.devices[index.0 as usize];
         if state.timer == due {
@@ -638,9 +674,12 @@ impl Engine {
                 sooner(state.silent_at(&detector.rule, interval));
             }
         }
-        for (condition, slot) in state.conditions.iter().enumerate() {
+        for (condition, slot) in state.conditions.iter() {
             if slot.alarm.as_ref().is_some_and(|alarm| alarm.state == AlarmState::Active) {
                 sooner(self.stale_at(index, condition, interval));
+                if profile.conditions[condition].name.as_ref() == vocabulary::BABBLING {
+                    sooner(Some(state.budget.calm_at(state.listening_since)));
+                }
             }
         }
         state.masks.iter().for_each(|mask| sooner(Some(mask.until)));
@@ -657,7 +696,7 @@ impl Engine {
                 continue;
             }
             let point = detector.point?;
-            let good_at = state.last[usize::from(point)].as_ref().map_or(Timestamp::default(), |last| last.good_at);
+            let good_at = state.last.get(usize::from(point)).map_or(Timestamp::default(), |last| last.good_at);
             freshest = freshest.max(Some(good_at));
         }
         Some(freshest?.max(state.listening_since).plus(stale_after(interval)))
@@ -704,12 +743,13 @@ impl Engine {
         }
         for condition in 0..profile.conditions.len() {
             let is_stale = self.stale_at(index, condition, interval).is_some_and(|due| due <= at);
-            let slot = &mut self.devices[index.0 as usize].conditions[condition];
-            if let Some(alarm) = slot.alarm.as_mut().filter(|alarm| is_stale && alarm.state == AlarmState::Active) {
+            let alarm = self.devices[index.0 as usize].conditions.alarm_mut(condition);
+            if let Some(alarm) = alarm.filter(|alarm| is_stale && alarm.state == AlarmState::Active) {
                 (alarm.state, alarm.updated_at) = (AlarmState::Stale, at);
-                effects.alarms.push((**alarm).clone());
+                effects.alarms.push(alarm.clone());
             }
         }
+        self.end_babble(&site, index, at, effects);
         self.lift_masks(index, at, effects);
         self.schedule_device(index);
     }
@@ -729,59 +769,14 @@ impl Engine {
     }
 }
 
-struct Work {
-    effects: Effects,
+struct Work<'a> {
+    effects: &'a mut Effects,
+    /// How far our own clock can be believed during this input.
+    certainty: Certainty,
     observations: Observations,
 }
 
 /// How often a device reports: the inventory's word, else its profile's.
 pub(crate) fn interval_of(site: &Site, device: &Device) -> Option<Duration> {
     device.interval.or(site.profile_of(device).interval)
-}
-
-fn payload_hash(payload: &Payload) -> u64 {
-    let mut hasher = rustc_hash::FxHasher::default();
-    match payload {
-        Payload::Bytes(bytes) => hasher.write(bytes),
-        Payload::Registers(read) => read.blocks.iter().for_each(|block| block.words.hash(&mut hasher)),
-    }
-    hasher.finish()
-}
-
-fn keep_undecoded(effects: &mut Effects, site: &Site, frame: &Frame, device: Option<&Device>, error: DecodeError) {
-    effects.counts.frames_undecoded[error.reason as usize] += 1;
-    if effects.undecoded.len() < UNDECODED_KEPT_MAX {
-        effects.undecoded.push(Undecoded {
-            frame: frame.clone(),
-            address: address_of(site, frame),
-            device: device.map(|device| device.id.clone()),
-            reason: error.reason,
-            detail: error.detail,
-        });
-    }
-}
-
-fn report(site: &Site, device: &Device, condition: usize, alarm: &Alarm) -> CaseReport {
-    let profile = site.profile_of(device);
-    let rule = &profile.conditions[condition];
-    CaseReport {
-        case_id: String::new(),
-        device: device.id.clone(),
-        device_name: device.name.clone(),
-        kind: profile.kind.name().to_owned(),
-        kind_zh: profile.kind.name_zh().to_owned(),
-        condition: rule.name.to_string(),
-        title: rule.title.clone(),
-        title_zh: rule.title_zh.clone(),
-        severity: alarm.severity,
-        occurred_at: alarm.opened_at,
-        explanation: alarm.explanation.clone(),
-        explanation_zh: alarm.explanation_zh.clone(),
-        place: device.place.clone(),
-        position: device.position,
-        datum: device.datum,
-        grid: device.grid.clone(),
-        component_code: device.component_code.clone(),
-        unit: device.unit.clone(),
-    }
 }

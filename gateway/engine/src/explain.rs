@@ -44,8 +44,8 @@ fn of_point(
 ) -> (String, String) {
     let (name, name_zh) = names(point);
     let unit = unit_of(point);
-    let slot = detector.point.and_then(|point| state.last[usize::from(point)].as_ref());
-    let value = slot.and_then(|last| last.value.as_ref());
+    let slot = detector.point.and_then(|point| state.last.get(usize::from(point)));
+    let value = slot.and_then(|last| last.value);
     let shown = value.map_or_else(|| "?".to_owned(), english_value);
     let shown_zh = value.map_or_else(|| "?".to_owned(), chinese_value);
     let held = if detector.hold.is_zero() { String::new() } else { format!(" for {}", span(detector.hold)) };
@@ -94,6 +94,23 @@ fn of_silence(state: &DeviceState, at: Timestamp, interval: Option<Duration>) ->
         format!("no readable frame for {}{expected}", span(quiet)),
         format!("已 {} 没有可读上报{expected_zh}", span_zh(quiet)),
     )
+}
+
+/// Why a device's clock counts as wrong. `offset_ms` is how far it is behind ours; negative when it is ahead.
+pub(crate) fn of_drift(offset_ms: i64, limit: Duration) -> (String, String) {
+    let off = Duration::from_millis(offset_ms.unsigned_abs());
+    let (way, way_zh) = if offset_ms < 0 { ("ahead of", "快") } else { ("behind", "慢") };
+    (
+        format!("the device's clock is {} {way} ours, beyond the limit of {}", span(off), span(limit)),
+        format!("设备时钟比网关{way_zh} {}，超过限值 {}", span_zh(off), span_zh(limit)),
+    )
+}
+
+/// Adds that the times of an alarm are not to be relied on.
+pub(crate) fn unsure((mut english, mut chinese): (String, String)) -> (String, String) {
+    english.push_str("; time is unsure: the gateway's clock is not set");
+    chinese.push_str("；时间不确定：网关尚未对时");
+    (english, chinese)
 }
 
 /// The unit with a space before it, when there is one.
@@ -154,6 +171,18 @@ fn spell(duration: Duration, units: [&str; 5], between: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_clock_is_told_in_both_directions_and_languages() {
+        let limit = Duration::from_secs(600);
+        let (english, chinese) = of_drift(3_660_000, limit);
+        assert_eq!(english, "the device's clock is 1 h 1 min behind ours, beyond the limit of 10 min");
+        assert_eq!(chinese, "设备时钟比网关慢 1小时1分钟，超过限值 10分钟");
+        let (english, chinese) = unsure(of_drift(-86_400_000, limit));
+        assert!(english.starts_with("the device's clock is 1 d ahead of ours"), "{english}");
+        assert!(english.ends_with("; time is unsure: the gateway's clock is not set"), "{english}");
+        assert!(chinese.contains("快 1天") && chinese.ends_with("；时间不确定：网关尚未对时"), "{chinese}");
+    }
 
     #[test]
     fn spans_are_spelt_with_their_two_largest_units() {

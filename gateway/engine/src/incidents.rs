@@ -40,7 +40,7 @@ impl Engine {
             if device.parent.is_empty() {
                 continue;
             }
-            for alarm in state.conditions.iter().filter_map(|slot| slot.alarm.as_deref()) {
+            for alarm in state.conditions.iter().filter_map(|(_, slot)| slot.alarm.as_deref()) {
                 groups.entry((&device.parent, &alarm.condition)).or_default().push(alarm);
             }
         }

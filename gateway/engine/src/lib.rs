@@ -5,14 +5,21 @@
 //! This crate's Cargo.toml has no tokio, no SQLite and no HTTP: that is the proof.
 
 mod alarms;
+mod babble;
+mod budget;
 mod carry;
 mod cases;
+mod claim;
+mod clocks;
 pub mod decode;
 mod detect;
 mod device;
+mod drift;
+mod duplicates;
 mod engine;
 mod explain;
 mod incidents;
+mod last;
 pub mod sample;
 mod snapshot;
 #[cfg(test)]

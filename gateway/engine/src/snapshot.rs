@@ -13,7 +13,7 @@ use crate::cases::Cases;
 use crate::device::DeviceState;
 
 /// Counts up with every change of what a snapshot holds or of what the engine would make of a stored batch.
-pub const ENGINE_VERSION: u32 = 2;
+pub const ENGINE_VERSION: u32 = 3;
 
 /// A snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +126,6 @@ impl Engine {
         let index = site.find(device)?;
         let profile = site.profile_of(site.device(index));
         let position = profile.conditions.iter().position(|known| known.name.as_ref() == condition)?;
-        self.devices.get_mut(index.0 as usize)?.conditions.get_mut(position)
+        Some(self.devices.get_mut(index.0 as usize)?.conditions.entry(position))
     }
 }

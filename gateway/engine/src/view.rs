@@ -39,6 +39,8 @@ pub struct DeviceView {
     pub status: &'static str,
     /// When the last readable frame was received.
     pub heard_at: Option<Timestamp>,
+    /// How far its clock is behind the gateway's, in seconds; negative when it is ahead, null when it tells no time.
+    pub clock_offset_seconds: Option<f64>,
     /// When it reports again at the latest, in seconds.
     pub interval_seconds: Option<f64>,
     /// Conditions that stand.
@@ -105,6 +107,7 @@ impl Engine {
             service: device.service,
             status: status(standing(state), state.heard_at),
             heard_at: state.heard_at,
+            clock_offset_seconds: state.drift.offset_ms().map(|offset_ms| offset_ms as f64 / 1e3),
             interval_seconds: interval_of(&self.site, device).map(|interval| interval.as_secs_f64()),
             conditions: standing(state).map(|alarm| alarm.condition.clone()).collect(),
             masked_until: mask.map(|mask| mask.until),
@@ -119,13 +122,13 @@ impl Engine {
         let interval = interval_of(&self.site, device);
         let state = &self.devices[index.0 as usize];
         let mut views = Vec::new();
-        for (point, last) in profile.points.iter().zip(&state.last) {
-            let Some(last) = last else { continue };
+        for (position, point) in profile.points.iter().enumerate() {
+            let Some(last) = state.last.get(position) else { continue };
             let quality = last.quality_at(now, interval);
             views.push(ReadingView {
                 device: device.id.clone(),
                 point: point.name.to_string(),
-                value: last.value.as_ref().map_or(serde_json::Value::Null, |value| value.to_json()),
+                value: last.value.map_or(serde_json::Value::Null, |value| value.to_json()),
                 unit: point.unit.clone(),
                 observed_at: last.observed_at,
                 received_at: last.received_at,
@@ -138,7 +141,7 @@ impl Engine {
 }
 
 fn standing(state: &DeviceState) -> impl Iterator<Item = &Alarm> {
-    state.conditions.iter().filter_map(|slot| slot.alarm.as_deref())
+    state.conditions.iter().filter_map(|(_, slot)| slot.alarm.as_deref())
 }
 
 fn status<'a>(standing: impl Iterator<Item = &'a Alarm>, heard_at: Option<Timestamp>) -> &'static str {

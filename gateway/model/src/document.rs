@@ -627,7 +627,9 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let amount: u64 = text[..digits].parse().ok()?;
     let factor: u64 = match text[digits..].trim() {
-        "" | "B" => 1,
+        // Only nothing is the same in every unit.
+        "" if amount == 0 => 1,
+        "B" => 1,
         "kB" | "KB" => 1_000,
         "KiB" | "K" => 1 << 10,
         "MB" => 1_000_000,
@@ -691,5 +693,7 @@ mod tests {
         assert_eq!(parse_duration("5"), None);
         assert_eq!(parse_bytes("2KiB"), Some(2_048));
         assert_eq!(parse_bytes("2 parsecs"), None);
+        assert_eq!(parse_bytes("8"), None);
+        assert_eq!(parse_bytes("0"), Some(0));
     }
 }

@@ -31,13 +31,42 @@ pub struct Effects {
     pub audit: Vec<Audit>,
     /// Facts for the metrics.
     pub counts: Counts,
+    /// How many frames were taken so far, decoded or not.
+    pub frames: u32,
+    /// What was done with the few frames that decoding alone would treat otherwise, in their order.
+    pub notes: Vec<FrameNote>,
 }
 
 impl Effects {
+    /// Notes what was done with the frame that was taken last.
+    pub fn note(&mut self, what: Noted) {
+        self.notes.push(FrameNote { frame: self.frames.saturating_sub(1), what });
+    }
+
     /// Whether something must be durable at once: an alarm, a case, a delivery.
     pub fn is_urgent(&self) -> bool {
         !(self.alarms.is_empty() && self.cases.is_empty() && self.outbox.is_empty() && self.outbox_changes.is_empty())
     }
+}
+
+/// What the engine did with one frame, where the frame alone does not tell: it is stored, so that a frame which is
+/// decoded again gives the same observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameNote {
+    /// Number of the frame within its commit, from 0: every frame counts, decoded or not.
+    pub frame: u32,
+    /// What was done.
+    pub what: Noted,
+}
+
+/// See [`FrameNote`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Noted {
+    /// It is no observation: it came before, or its device sends too much.
+    Left,
+    /// It tells no time and came at once with others: its observation stands so many ms after its arrival. Counted from
+    /// there, because the arrival is set right when the gateway's clock was wrong.
+    PlacedAfter(u16),
 }
 
 /// A frame that gave no readings.
@@ -67,12 +96,22 @@ pub enum UndecodedReason {
     NoPoints,
     /// The decoder panicked; the frame is kept as evidence.
     Panic,
+    /// The topic names another kind of device than the inventory.
+    WrongKind,
+    /// The payload claims to be from another device than its topic says.
+    WrongClaim,
 }
 
 impl UndecodedReason {
     /// Every reason.
-    pub const ALL: [UndecodedReason; 4] =
-        [UndecodedReason::UnknownDevice, UndecodedReason::Malformed, UndecodedReason::NoPoints, UndecodedReason::Panic];
+    pub const ALL: [UndecodedReason; 6] = [
+        UndecodedReason::UnknownDevice,
+        UndecodedReason::Malformed,
+        UndecodedReason::NoPoints,
+        UndecodedReason::Panic,
+        UndecodedReason::WrongKind,
+        UndecodedReason::WrongClaim,
+    ];
 
     /// The reason's name in JSON, the store and metrics.
     pub fn name(self) -> &'static str {
@@ -81,6 +120,60 @@ impl UndecodedReason {
             UndecodedReason::Malformed => "malformed",
             UndecodedReason::NoPoints => "no_points",
             UndecodedReason::Panic => "panic",
+            UndecodedReason::WrongKind => "wrong_kind",
+            UndecodedReason::WrongClaim => "wrong_claim",
+        }
+    }
+}
+
+/// How a frame came to us a second time. Its first coming is stored; the second one only shows that the device lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DuplicateReason {
+    /// The broker sent it again, because our acknowledgement did not reach it.
+    Redelivered,
+    /// It came by another source or topic prefix as well.
+    OtherPath,
+    /// The device said it again, with the same time of its own.
+    Repeated,
+}
+
+impl DuplicateReason {
+    /// Every reason.
+    pub const ALL: [DuplicateReason; 3] =
+        [DuplicateReason::Redelivered, DuplicateReason::OtherPath, DuplicateReason::Repeated];
+
+    /// The reason's name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            DuplicateReason::Redelivered => "redelivered",
+            DuplicateReason::OtherPath => "other_path",
+            DuplicateReason::Repeated => "repeated",
+        }
+    }
+}
+
+/// Why the time that a device tells is not used: its frame counts as of its arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimeRefusal {
+    /// It lies further ahead of the gateway than a working clock may.
+    Future,
+    /// It lies before any device of ours: a clock that lost its battery says 1970 or 2000.
+    Past,
+    /// It is no time.
+    Unreadable,
+}
+
+impl TimeRefusal {
+    /// Every reason.
+    pub const ALL: [TimeRefusal; 3] = [TimeRefusal::Future, TimeRefusal::Past, TimeRefusal::Unreadable];
+
+    /// The reason's name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            TimeRefusal::Future => "future",
+            TimeRefusal::Past => "past",
+            TimeRefusal::Unreadable => "unreadable",
         }
     }
 }
@@ -124,6 +217,12 @@ pub struct Counts {
     pub frames_retained: u64,
     /// Frames that gave no readings, by reason in the order of [`UndecodedReason::ALL`].
     pub frames_undecoded: [u64; UndecodedReason::ALL.len()],
+    /// Frames that came before, by reason in the order of [`DuplicateReason::ALL`]: neither stored again nor detected on.
+    pub frames_duplicate: [u64; DuplicateReason::ALL.len()],
+    /// Frames beyond their device's budget: detected on, and left out of the telemetry.
+    pub frames_thinned: u64,
+    /// Frames whose device time is not used, by reason in the order of [`TimeRefusal::ALL`].
+    pub times_refused: [u64; TimeRefusal::ALL.len()],
     /// Alarms raised, by severity in the order of [`Severity::ALL`].
     pub alarms_raised: [u64; Severity::ALL.len()],
     /// Alarms cleared.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::case::CaseState;
+use crate::effects::FrameNote;
 use crate::frame::Frame;
+use crate::frames::{FrameView, Frames};
 use crate::site::Site;
 use crate::{Severity, Timestamp};
 
@@ -14,6 +16,8 @@ use crate::{Severity, Timestamp};
 pub enum Input {
     /// A raw frame of a source.
     Frame(Frame),
+    /// Messages of one source that came together.
+    Frames(Frames),
     /// The configuration, profiles or inventory changed.
     Site(Arc<Site>),
     /// A person did something.
@@ -45,12 +49,40 @@ pub enum StoredInput {
     Source(SourceStatus),
     /// See [`Input::Gateway`].
     Gateway(GatewayCondition),
+    /// See [`Input::Frames`]. Last, because stored batches name variants by their position.
+    Frames(Frames),
+    /// The inputs up to here were one step of the engine, at this time.
+    Step(Timestamp),
+    /// No input: what the engine did with some of the frames of the commit. Only who decodes them again needs it.
+    Notes(Vec<FrameNote>),
+}
+
+impl StoredInput {
+    /// The frames in it, in order.
+    pub fn frames(&self) -> impl Iterator<Item = FrameView<'_>> {
+        let (one, many) = match self {
+            StoredInput::Frame(frame) => (Some(frame.view()), None),
+            StoredInput::Frames(frames) => (None, Some(frames)),
+            _ => (None, None),
+        };
+        one.into_iter().chain(many.into_iter().flat_map(Frames::iter))
+    }
+
+    /// The notes about the frames of a commit.
+    pub fn notes(commit: &[StoredInput]) -> &[FrameNote] {
+        let notes = commit.iter().rev().find_map(|input| match input {
+            StoredInput::Notes(notes) => Some(notes.as_slice()),
+            _ => None,
+        });
+        notes.unwrap_or_default()
+    }
 }
 
 impl From<Input> for StoredInput {
     fn from(input: Input) -> StoredInput {
         match input {
             Input::Frame(frame) => StoredInput::Frame(frame),
+            Input::Frames(frames) => StoredInput::Frames(frames),
             Input::Site(site) => StoredInput::Site(site.hash().to_owned()),
             Input::Operator(action) => StoredInput::Operator(action),
             Input::Delivery(delivery) => StoredInput::Delivery(delivery),

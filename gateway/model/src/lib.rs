@@ -9,20 +9,26 @@ pub mod case;
 pub mod document;
 pub mod effects;
 pub mod frame;
+pub mod frames;
 pub mod id;
 pub mod input;
 pub mod inventory;
+mod names;
 pub mod port;
 pub mod profile;
 pub mod reading;
 pub mod site;
 pub mod time;
+pub mod topic;
 pub mod vocabulary;
 
 pub use alarm::{Alarm, AlarmState, Severity, Suppression};
 pub use case::{Case, CaseEvent, CaseReport, CaseState, Notice, NoticeReason, OutboxRow, OutboxState, OutboxTask};
-pub use effects::{Audit, Counts, Effects, OutboxChange, Undecoded, UndecodedReason};
+pub use effects::{
+    Audit, Counts, DuplicateReason, Effects, FrameNote, Noted, OutboxChange, TimeRefusal, Undecoded, UndecodedReason,
+};
 pub use frame::{ByteText, Frame, Payload, RegisterBlock, RegisterFailure, RegisterRead, RegisterTable};
+pub use frames::{FrameFlags, FrameView, Frames, PayloadView, Tag, Tags};
 pub use input::{
     Delivery, DeliveryOutcome, GatewayCondition, Input, MaskKind, OperatorAction, PlatformStatus, SourceStatus,
     StoredInput,

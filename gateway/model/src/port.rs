@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::reading::Observations;
 use crate::site::Site;
+use crate::time::Timestamp;
 
 /// Observations of one committed batch, on their way to the database.
 #[derive(Clone, Debug)]
@@ -14,6 +15,19 @@ pub struct TelemetryBatch {
     pub site: Arc<Site>,
     /// The observations.
     pub observations: Arc<Observations>,
+}
+
+/// A line that the telemetry database refuses for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedPoint {
+    /// Id of the device.
+    pub device: String,
+    /// The line as it was sent.
+    pub line: String,
+    /// What the database says is wrong with it.
+    pub reason: String,
+    /// When it was refused.
+    pub at: Timestamp,
 }
 
 /// Batches that were committed earlier and that a telemetry sink has not delivered yet.
@@ -27,9 +41,19 @@ pub trait Backlog: Send + Sync {
 
     /// The last number that the sink was known to have, or 0.
     fn cursor(&self, sink: &str) -> Result<u64, BacklogError>;
+
+    /// Keeps lines that the sink's database refuses, durably, so that the sink can go on behind them. Blocks on the
+    /// disk.
+    fn keep_refused(&self, sink: &str, points: &[RefusedPoint]) -> Result<(), BacklogError>;
 }
 
-/// The store could not give or take.
+/// Why the backlog gives or takes nothing now.
 #[derive(Debug, thiserror::Error)]
-#[error("access the backlog of the store")]
-pub struct BacklogError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+pub enum BacklogError {
+    /// The store could not give or take.
+    #[error("access the backlog of the store")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing is wrong: what comes next is kept and must wait. In words for people, that begin with what it waits for.
+    #[error("{0}")]
+    Waits(String),
+}

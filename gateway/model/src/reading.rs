@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::frames::Tags;
 use crate::site::DeviceIndex;
 
 /// One value of a point.
@@ -174,8 +175,11 @@ pub struct Observation {
     pub received_at: Timestamp,
     /// Older than what is already known of the device: stored, never alarmed on.
     pub late: bool,
+    /// A profile has fewer than 65,536 points.
+    count: u16,
     first: u32,
-    count: u32,
+    /// Position among the tag sets, counted from 1; 0 for none.
+    tags: u32,
 }
 
 /// The observations of one batch. All readings lie in one vector, so that a frame costs no allocation.
@@ -183,10 +187,12 @@ pub struct Observation {
 pub struct Observations {
     rows: Vec<Observation>,
     readings: Vec<PointReading>,
+    /// Equal sets of rows that follow one another are one.
+    tag_sets: Vec<Tags>,
 }
 
 impl Observations {
-    /// Adds an observation; `fill` appends its readings.
+    /// Adds an observation with its readings.
     pub fn push(
         &mut self,
         device: DeviceIndex,
@@ -197,16 +203,70 @@ impl Observations {
     ) {
         let first = self.readings.len();
         self.readings.extend(readings);
-        let count = self.readings.len() - first;
-        let to_u32 = |size: usize| u32::try_from(size).expect("a batch holds fewer than 2^32 readings");
+        self.add_row(device, (observed_at, received_at), late, first, self.readings.len() - first);
+    }
+
+    /// Adds an observation whose `count` readings come all at once in the end, by [`Observations::with_readings`].
+    pub fn push_row(
+        &mut self,
+        device: DeviceIndex,
+        observed_at: Timestamp,
+        received_at: Timestamp,
+        late: bool,
+        count: usize,
+    ) {
+        let first = self.rows.last().map_or(0, |row| row.first as usize + row.count as usize);
+        self.add_row(device, (observed_at, received_at), late, first, count);
+    }
+
+    /// The observations with the readings of all their rows.
+    ///
+    /// # Panics
+    /// When there are not as many readings as the rows say.
+    pub fn with_readings(self, readings: Vec<PointReading>) -> Observations {
+        let expected = self.rows.last().map_or(0, |row| row.first as usize + row.count as usize);
+        assert_eq!(readings.len(), expected, "every row has its readings");
+        Observations { readings, ..self }
+    }
+
+    /// Takes all readings out, to add to them and give them back by [`Observations::with_readings`].
+    pub fn take_readings(&mut self) -> Vec<PointReading> {
+        std::mem::take(&mut self.readings)
+    }
+
+    fn add_row(
+        &mut self,
+        device: DeviceIndex,
+        (observed_at, received_at): (Timestamp, Timestamp),
+        late: bool,
+        first: usize,
+        count: usize,
+    ) {
         self.rows.push(Observation {
             device,
             observed_at,
             received_at,
             late,
-            first: to_u32(first),
-            count: to_u32(count),
+            count: u16::try_from(count).expect("a profile has fewer than 65,536 points"),
+            first: u32::try_from(first).expect("a batch holds fewer than 2^32 readings"),
+            tags: 0,
         });
+    }
+
+    /// Gives the row that was added last the tags of its frame.
+    pub fn tag_last(&mut self, tags: &Tags) {
+        let Some(row) = self.rows.last_mut() else { return };
+        if self.tag_sets.last() != Some(tags) {
+            self.tag_sets.push(Arc::clone(tags));
+        }
+        row.tags = u32::try_from(self.tag_sets.len()).expect("a batch holds fewer than 2^32 readings");
+    }
+
+    /// The tags of a row of these observations.
+    #[inline]
+    pub fn tags(&self, row: &Observation) -> Option<&Tags> {
+        let position = row.tags.checked_sub(1)?;
+        self.tag_sets.get(position as usize)
     }
 
     /// How many observations.

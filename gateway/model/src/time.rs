@@ -38,6 +38,26 @@ impl Timestamp {
     }
 }
 
+/// A time zone, for devices that send local times.
+#[derive(Clone, Debug)]
+pub struct Zone(jiff::tz::TimeZone);
+
+impl Zone {
+    /// The zone of an IANA name such as `Asia/Shanghai`.
+    pub fn named(name: &str) -> Option<Zone> {
+        jiff::tz::TimeZone::get(name).ok().map(Zone)
+    }
+
+    /// The point in time of a date and time in this zone; `None` when there is no such day or hour. Of an hour that
+    /// comes twice the first one counts.
+    pub fn at(&self, date: (i16, i8, i8), time: (i8, i8, i8), milliseconds: u16) -> Option<Timestamp> {
+        let date = jiff::civil::Date::new(date.0, date.1, date.2).ok()?;
+        let time = jiff::civil::Time::new(time.0, time.1, time.2, 0).ok()?;
+        let instant = self.0.to_ambiguous_timestamp(date.to_datetime(time)).compatible().ok()?;
+        Some(Timestamp(instant.as_millisecond()).plus(Duration::from_millis(u64::from(milliseconds))))
+    }
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -79,6 +99,16 @@ mod tests {
         assert_eq!(serde_json::from_str::<Timestamp>("\"2020-04-09T10:53:20.535+08:00\"").unwrap(), time);
         let bytes = postcard::to_stdvec(&time).unwrap();
         assert_eq!(postcard::from_bytes::<Timestamp>(&bytes).unwrap(), time);
+    }
+
+    #[test]
+    fn a_local_time_is_of_its_zone() {
+        let beijing = Zone::named("Asia/Shanghai").unwrap();
+        let time = beijing.at((2026, 11, 22), (8, 0, 0), 250);
+        assert_eq!(time, Timestamp::parse("2026-11-22T00:00:00.250Z"));
+        assert_eq!(beijing.at((2026, 2, 30), (8, 0, 0), 0), None);
+        assert_eq!(beijing.at((2026, 2, 3), (24, 0, 0), 0), None);
+        assert!(Zone::named("Mars/Olympus").is_none());
     }
 
     #[test]

@@ -115,6 +115,13 @@ pub const POINTS: &[Term] = &[
     term("settlement_count", "", "settlements counted", "沉降计数"),
 ];
 
+/// A device's clock is off by more than its profile allows.
+pub const CLOCK_DRIFT: &str = "clock_drift";
+/// A device sends far more than it should.
+pub const BABBLING: &str = "babbling";
+/// The gateway's own clock cannot be believed.
+pub const CLOCK_UNSURE: &str = "clock_unsure";
+
 /// Canonical conditions.
 pub const CONDITIONS: &[Term] = &[
     term("displaced", "", "manhole cover open or displaced", "井盖开启或移位"),
@@ -134,7 +141,17 @@ pub const CONDITIONS: &[Term] = &[
     term("battery_low", "", "battery low", "电池电量低"),
     term("sensor_stuck", "", "sensor reading does not move", "传感器读数不变"),
     term("silent", "", "device silent", "设备失联"),
+    term(BABBLING, "", "device sends too often", "上报过频"),
+    term(CLOCK_DRIFT, "", "device clock wrong", "设备时钟不准"),
+    term(CLOCK_UNSURE, "", "time of the gateway unsure", "网关时间不确定"),
     term("quota_exceeded", "", "store quota exceeded, telemetry dropped", "存储配额已满，遥测数据被丢弃"),
+    term("telemetry_refused", "", "telemetry database refuses the gateway", "时序库拒绝网关写入"),
+    term("undecoded_dropped", "", "undecoded frames dropped", "未解码报文被丢弃"),
+    term("disk_low", "", "disk short of room", "磁盘空间不足"),
+    term("disk_full", "", "disk was full, nothing acknowledged", "磁盘曾写满，期间未确认报文"),
+    term("disk_failing", "", "disk refused writes, nothing acknowledged", "磁盘曾拒绝写入，期间未确认报文"),
+    term("write_budget_exceeded", "", "day's write budget used up", "当日写入预算用完"),
+    term("store_damaged", "", "database was damaged and salvaged", "数据库曾损坏，已抢救"),
 ];
 
 /// The canonical point of this name.

@@ -1,8 +1,11 @@
 //! The one place that reads the time of day.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kerbside_model::Timestamp;
+
+use crate::trust::{Guard, Steering, Trust};
 
 /// Gives the time of day: the machine's, or a faster one for demonstrations.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +13,8 @@ pub enum Clock {
     /// The machine's clock.
     #[default]
     System,
+    /// The machine's clock as far as it can be believed: see [`crate::trust`].
+    Guarded(Arc<Guard>),
     /// A clock that began at `start` when `began` was, and runs `speed` times as fast as real time.
     Scaled {
         /// What it showed at first.
@@ -28,6 +33,32 @@ impl Clock {
         Clock::Scaled { start, began: Instant::now(), speed }
     }
 
+    /// The machine's clock, believed only when it can be right. The gateway runs on this.
+    pub fn guarded() -> Clock {
+        Clock::Guarded(Arc::new(Guard::of_system()))
+    }
+
+    /// A guarded clock of a machine whose time of day a test sets.
+    pub fn steered(at: Timestamp) -> (Clock, Steering) {
+        let steering = Steering::new(at);
+        (Clock::Guarded(Arc::new(Guard::steered(&steering))), steering)
+    }
+
+    /// Tells a guarded clock, right after the start, which time had certainly been reached before it.
+    pub fn not_before(&self, newest: Timestamp) {
+        if let Clock::Guarded(guard) = self {
+            guard.not_before(newest);
+        }
+    }
+
+    /// How far the time can be believed. To be asked every second or so while the clock is guarded.
+    pub fn check(&self) -> Trust {
+        match self {
+            Clock::Guarded(guard) => guard.check(),
+            Clock::System | Clock::Scaled { .. } => Trust::Sure(None),
+        }
+    }
+
     /// The time now.
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn now(&self) -> Timestamp {
@@ -36,6 +67,7 @@ impl Clock {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
+            Clock::Guarded(guard) => guard.now(),
             Clock::Scaled { start, began, speed } => start.plus(began.elapsed().mul_f64(*speed)),
         }
     }
@@ -43,7 +75,7 @@ impl Clock {
     /// The real time that a span of this clock takes.
     pub fn real(&self, span: Duration) -> Duration {
         match self {
-            Clock::System => span,
+            Clock::System | Clock::Guarded(_) => span,
             Clock::Scaled { speed, .. } => span.div_f64(*speed),
         }
     }

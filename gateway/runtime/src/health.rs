@@ -87,6 +87,11 @@ impl HealthReporter {
         self.set(HealthState::Ok, String::new())
     }
 
+    /// The component works, and says more of itself. Returns whether that is news.
+    pub fn ok_with(&self, detail: impl Into<String>) -> bool {
+        self.set(HealthState::Ok, detail.into())
+    }
+
     /// The component works in part. Returns whether that is news.
     pub fn degraded(&self, detail: impl Into<String>) -> bool {
         self.set(HealthState::Degraded, detail.into())

@@ -45,6 +45,14 @@ pub struct Submission {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Submission {
+    /// Inputs of the pipeline's own, which nobody waits for.
+    pub fn unmetered(inputs: Vec<Input>) -> Submission {
+        let bytes = inputs.iter().map(input_bytes).sum();
+        Submission { inputs, receipt: Receipt::None, bytes, _permit: None }
+    }
+}
+
 /// The pipeline has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("hand over inputs: the pipeline has ended")]
@@ -85,8 +93,7 @@ impl Intake {
 
     /// Hands inputs over if there is room at once; for the first input of a pipeline.
     pub fn try_submit(&self, inputs: Vec<Input>, receipt: Receipt) -> Result<(), IntakeClosed> {
-        let bytes = inputs.iter().map(input_bytes).sum::<usize>();
-        let submission = Submission { inputs, receipt, bytes, _permit: None };
+        let submission = Submission { receipt, ..Submission::unmetered(inputs) };
         self.sender.try_send(submission).map_err(|_| IntakeClosed)
     }
 
@@ -113,6 +120,7 @@ impl IntakeReceiver {
 fn input_bytes(input: &Input) -> usize {
     match input {
         Input::Frame(frame) => 96 + frame.address.as_bytes().len() + frame.payload.len(),
+        Input::Frames(frames) => frames.memory_bytes(),
         _ => 512,
     }
 }

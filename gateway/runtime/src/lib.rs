@@ -11,6 +11,7 @@ pub mod logging;
 pub mod metrics;
 pub mod secret;
 pub mod tls;
+pub mod trust;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
@@ -21,3 +22,4 @@ pub use metrics::Metrics;
 pub use secret::Secret;
 /// Told to every component when the process is to end.
 pub use tokio_util::sync::CancellationToken as Shutdown;
+pub use trust::Trust;

@@ -56,6 +56,28 @@ pub enum StoreError {
         /// Newest version that this program knows.
         known: u32,
     },
+    /// The database cannot be read without a migration, which only the gateway makes.
+    #[error("read the database {}: it has schema version {found} and this kerbside reads version {known}; start the gateway once, it brings the database up to date", path.display())]
+    TooOld {
+        /// The database file.
+        path: PathBuf,
+        /// Version of the schema in the file.
+        found: u32,
+        /// Version that this program reads.
+        known: u32,
+    },
+    /// There is no database to read.
+    #[error("read the database {}: there is none", path.display())]
+    NoDatabase {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A folder that is to take a salvaged database has one.
+    #[error("salvage into {}: there is a database already; name an empty folder", path.display())]
+    NotEmpty {
+        /// The database that is there.
+        path: PathBuf,
+    },
     /// The schema could not be brought to a newer version; the database is as it was before.
     #[error("migrate the database to schema version {version}")]
     Migrate {
@@ -73,6 +95,24 @@ pub enum StoreError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The log of the database could not be read or mended.
+    #[error("mend the log {} of the database", path.display())]
+    MendLog {
+        /// The log file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What can be read of a damaged database could not be written into a new one.
+    #[error("salvage the damaged database into {}; nothing was changed, and the next start tries again", path.display())]
+    Salvage {
+        /// The new database.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
     },
     /// The writer thread could not be started.
     #[error("start the writer thread of the store")]
@@ -145,6 +185,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a page of the database could not be read: a full check would find it.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Read { source, .. } => crate::open::is_damage(source),
+            StoreError::DamagedBatch { source: CodecError::Row(source), .. } => crate::open::is_damage(source),
+            _ => false,
+        }
+    }
+
     pub(crate) fn read(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
         move |source| StoreError::Read { what, source }
     }

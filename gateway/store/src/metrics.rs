@@ -20,14 +20,24 @@ pub(crate) struct StoreMetrics {
     pub(crate) batches_damaged: IntCounter,
     pub(crate) snapshots_damaged: IntCounter,
     pub(crate) set_aside: IntCounter,
+    pub(crate) bytes_written: IntCounter,
+    pub(crate) syncs: IntCounter,
+    pub(crate) written_today: IntGauge,
+    pub(crate) writes_per_day: IntGauge,
+    pub(crate) disk_free: IntGauge,
+    pub(crate) disk_low: IntGauge,
+    pub(crate) refusing: IntGauge,
+    pub(crate) refused_seconds: IntCounter,
     dropped_batches: IntCounter,
-    dropped_telemetry_bytes: IntCounter,
-    dropped_undecoded_bytes: IntCounter,
+    dropped_rows: IntCounterVec,
+    dropped_bytes: IntCounterVec,
     backlog_bytes: IntGauge,
     backlog_batches: IntGauge,
     undecoded: IntGauge,
     unknown_devices: IntGauge,
+    undecoded_bytes: IntGauge,
     exceeded: IntGauge,
+    undecoded_exceeded: IntGauge,
 }
 
 impl StoreMetrics {
@@ -37,8 +47,6 @@ impl StoreMetrics {
             "bytes of batches before and after packing",
             &["kind"],
         );
-        let dropped_bytes =
-            metrics.counters("kerbside_store_dropped_bytes_total", "bytes that a quota dropped", &["class"]);
         let counter = |name: &str, help: &str| metrics.counter(name, help);
         let gauge = |name: &str, help: &str| metrics.gauge(name, help);
         StoreMetrics {
@@ -67,13 +75,40 @@ impl StoreMetrics {
                 "kerbside_store_dropped_batches_total",
                 "batches that the quota dropped before every telemetry sink had them",
             ),
-            dropped_telemetry_bytes: dropped_bytes.with_label_values(&["telemetry"]),
-            dropped_undecoded_bytes: dropped_bytes.with_label_values(&["undecoded"]),
+            dropped_rows: metrics.counters(
+                "kerbside_store_dropped_total",
+                "batches of telemetry and undecoded frames that a quota dropped",
+                &["class", "reason"],
+            ),
+            dropped_bytes: metrics.counters(
+                "kerbside_store_dropped_bytes_total",
+                "bytes that a quota dropped",
+                &["class", "reason"],
+            ),
+            bytes_written: counter(
+                "kerbside_store_bytes_written_total",
+                "bytes that the store wrote to the device, as the kernel counts them",
+            ),
+            syncs: counter("kerbside_store_syncs_total", "syncs of the database and its log"),
+            written_today: gauge("kerbside_store_written_today_bytes", "bytes written since midnight, UTC"),
+            writes_per_day: gauge("kerbside_store_writes_per_day_bytes", "the budget of a day, 0 without one"),
+            disk_free: gauge("kerbside_store_disk_free_bytes", "bytes free on the file system of the data folder"),
+            disk_low: gauge("kerbside_store_disk_low", "1 while the reserve for alarms and cases is touched"),
+            refusing: gauge("kerbside_store_refusing", "1 while the disk refuses commits and nothing is acknowledged"),
+            refused_seconds: counter(
+                "kerbside_store_refused_seconds_total",
+                "seconds in which nothing was acknowledged because the disk refused commits",
+            ),
             backlog_bytes: gauge("kerbside_store_backlog_bytes", "compressed bytes of the batches kept"),
             backlog_batches: gauge("kerbside_store_backlog_batches", "batches kept"),
             undecoded: gauge("kerbside_store_undecoded", "undecoded frames kept"),
             unknown_devices: gauge("kerbside_store_unknown_devices", "addresses heard that no device has"),
+            undecoded_bytes: gauge("kerbside_store_undecoded_bytes", "bytes of the undecoded frames kept"),
             exceeded: gauge("kerbside_store_quota_exceeded", "1 while the telemetry quota drops batches"),
+            undecoded_exceeded: gauge(
+                "kerbside_store_undecoded_exceeded",
+                "1 while a quota drops undecoded frames, and an hour longer",
+            ),
         }
     }
 
@@ -83,25 +118,105 @@ impl StoreMetrics {
         self.backlog_batches.set(level(totals.batches));
         self.undecoded.set(level(totals.undecoded));
         self.unknown_devices.set(level(totals.unknown_devices));
+        self.undecoded_bytes.set(level(totals.undecoded_bytes));
         self.exceeded.set(i64::from(totals.excess.is_some()));
+        self.undecoded_exceeded.set(i64::from(totals.undecoded_excess.is_some()));
     }
 
     /// Counts what a committed transaction dropped.
     pub(crate) fn count_dropped(&self, dropped: &Dropped) {
-        self.dropped_batches.inc_by(dropped.batches);
-        self.dropped_telemetry_bytes.inc_by(dropped.telemetry_bytes);
-        self.dropped_undecoded_bytes.inc_by(dropped.undecoded_bytes);
+        let classes = [("telemetry", &dropped.telemetry), ("undecoded", &dropped.undecoded)];
+        for (class, by_reason) in classes {
+            for (reason, amount) in Reason::ALL.iter().zip(by_reason) {
+                if amount.rows > 0 {
+                    let labels = [class, reason.name()];
+                    self.dropped_rows.with_label_values(&labels).inc_by(amount.rows);
+                    self.dropped_bytes.with_label_values(&labels).inc_by(amount.bytes);
+                }
+            }
+        }
+        self.dropped_batches.inc_by(dropped.telemetry.iter().map(|amount| amount.rows).sum());
     }
 }
 
-/// What one transaction dropped for a quota.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Dropped {
-    pub(crate) batches: u64,
-    pub(crate) telemetry_bytes: u64,
-    pub(crate) undecoded_bytes: u64,
+/// Which limit dropped something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The quota of bytes.
+    Bytes,
+    /// The quota of age.
+    Age,
+    /// The reserve of free space.
+    Disk,
+    /// The newest hundred of one address; a babbling device and not a loss.
+    Address,
 }
 
-fn level(value: u64) -> i64 {
+impl Reason {
+    const ALL: [Reason; 4] = [Reason::Bytes, Reason::Age, Reason::Disk, Reason::Address];
+
+    fn name(self) -> &'static str {
+        match self {
+            Reason::Bytes => "bytes",
+            Reason::Age => "age",
+            Reason::Disk => "disk",
+            Reason::Address => "address",
+        }
+    }
+}
+
+/// What one transaction dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    telemetry: [Amount; Reason::ALL.len()],
+    undecoded: [Amount; Reason::ALL.len()],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Dropped {
+    /// Counts a batch that some sink had not had.
+    pub(crate) fn batch(&mut self, reason: Reason, bytes: u64) {
+        self.telemetry[reason as usize].add(bytes);
+    }
+
+    /// Counts an undecoded frame.
+    pub(crate) fn undecoded(&mut self, reason: Reason, bytes: u64) {
+        self.undecoded[reason as usize].add(bytes);
+    }
+
+    /// Batches that a quota dropped.
+    pub(crate) fn telemetry_lost(&self) -> Amount {
+        sum(&self.telemetry)
+    }
+
+    /// Undecoded frames that a quota dropped, without those of babbling addresses.
+    pub(crate) fn undecoded_lost(&self) -> Amount {
+        sum(&self.undecoded[..Reason::Address as usize])
+    }
+}
+
+impl Amount {
+    fn add(&mut self, bytes: u64) {
+        self.rows += 1;
+        self.bytes += bytes;
+    }
+}
+
+fn sum(amounts: &[Amount]) -> Amount {
+    let mut sum = Amount::default();
+    for amount in amounts {
+        sum.rows += amount.rows;
+        sum.bytes += amount.bytes;
+    }
+    sum
+}
+
+/// A size as gauges show it.
+pub(crate) fn level(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

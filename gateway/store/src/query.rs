@@ -4,7 +4,7 @@
 //! cursor of a page names its last row, so rows that appear meanwhile shift nothing.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kerbside_model::{
@@ -201,6 +201,8 @@ pub struct StoreStats {
     pub undecoded_bytes: u64,
     /// Addresses heard that no device has.
     pub unknown_devices: u64,
+    /// Lines kept that a telemetry database refused.
+    pub refused_points: u64,
     /// Size of the database file, bytes.
     pub database_bytes: u64,
     /// Size of its write-ahead log, bytes.
@@ -224,11 +226,18 @@ pub(crate) struct Readers {
     batches: Mutex<Connection>,
     /// The last damaged batch that was counted, so that a sink which reads it again does not count it again.
     damage_counted: AtomicU64,
+    /// A page of a batch could not be read.
+    has_met_damage: AtomicBool,
 }
 
 impl Readers {
     pub(crate) fn new(lists: Connection, batches: Connection) -> Readers {
-        Readers { lists: Mutex::new(lists), batches: Mutex::new(batches), damage_counted: AtomicU64::new(0) }
+        Readers {
+            lists: Mutex::new(lists),
+            batches: Mutex::new(batches),
+            damage_counted: AtomicU64::new(0),
+            has_met_damage: AtomicBool::new(false),
+        }
     }
 
     /// For lists and single records.
@@ -239,6 +248,11 @@ impl Readers {
     /// For batches: they take longer.
     pub(crate) fn batches(&self) -> MutexGuard<'_, Connection> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a page of a batch could not be read since the last call.
+    pub(crate) fn has_met_damage(&self) -> bool {
+        self.has_met_damage.swap(false, Ordering::Relaxed)
     }
 
     /// Batches in order until about so many bytes; the first damaged one is an error.
@@ -255,6 +269,9 @@ impl Readers {
     ) -> Result<Vec<StoredBatch>, StoreError> {
         self.read_batches(sequence, bytes_max, |damage| {
             let StoreError::DamagedBatch { sequence, .. } = &damage else { return Err(damage) };
+            if damage.is_damage() {
+                self.has_met_damage.store(true, Ordering::Relaxed);
+            }
             if self.damage_counted.fetch_max(*sequence, Ordering::Relaxed) < *sequence {
                 metrics.batches_damaged.inc();
                 error!(sequence, cause = %Chain(&damage), "a batch is damaged; its telemetry is left out");
@@ -304,7 +321,7 @@ impl Readers {
 }
 
 /// A row of batches before it is decoded, so that the connection is free meanwhile.
-struct PackedBatch {
+pub(crate) struct PackedBatch {
     sequence: u64,
     at: i64,
     inputs: u64,
@@ -314,7 +331,7 @@ struct PackedBatch {
 }
 
 impl PackedBatch {
-    fn unpack(self) -> Result<(StoredBatch, u64), CodecError> {
+    pub(crate) fn unpack(self) -> Result<(StoredBatch, u64), CodecError> {
         let body = StoredBody { format: self.format, raw_bytes: self.raw_bytes, body: &self.body };
         let inputs = body.decode_inputs(self.inputs)?;
         Ok((StoredBatch { sequence: self.sequence, now: Timestamp(self.at), inputs }, self.raw_bytes))
@@ -354,7 +371,7 @@ fn next_sequence(connection: &Connection, after: u64) -> Result<Next, StoreError
     Err(StoreError::read("the next batch")(damage))
 }
 
-fn read_packed(connection: &Connection, sequence: u64) -> Result<Option<PackedBatch>, CodecError> {
+pub(crate) fn read_packed(connection: &Connection, sequence: u64) -> Result<Option<PackedBatch>, CodecError> {
     connection
         .prepare_cached("SELECT at, inputs, raw_bytes, format, body FROM batches WHERE sequence = ?1")
         .and_then(|mut statement| {
@@ -447,13 +464,13 @@ fn parse<T: DeserializeOwned>(what: &'static str, id: &str, text: &str) -> Resul
 
 /// Conditions of a list, with their values.
 #[derive(Default)]
-struct Filter {
+pub(crate) struct Filter {
     clauses: Vec<String>,
     values: Vec<Value>,
 }
 
 impl Filter {
-    fn equal(&mut self, column: &str, value: Option<&str>) {
+    pub(crate) fn equal(&mut self, column: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.values.push(Value::from(value.to_owned()));
             self.clauses.push(format!("{column} = ?{}", self.values.len()));
@@ -562,7 +579,7 @@ pub(crate) fn cases(connection: &Connection, query: &CaseQuery) -> Result<Page<C
 }
 
 /// Lists by row number: `NUMBER` is the cursor.
-fn page_by_number<T>(
+pub(crate) fn page_by_number<T>(
     connection: &Connection,
     what: &'static str,
     select: &str,

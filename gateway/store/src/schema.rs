@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use crate::error::StoreError;
 
 /// Migrations in order: the first one makes version 1 from nothing. One that was shipped is never changed.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 CREATE TABLE batches(
@@ -124,6 +124,35 @@ CREATE TABLE unknown_devices(
     payload BLOB NOT NULL,
     PRIMARY KEY (source, address)) WITHOUT ROWID;
 CREATE INDEX unknown_devices_by_time ON unknown_devices(last_seen, source, address);
+";
+
+const VERSION_3: &str = "
+CREATE TABLE refused_points(
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    sink TEXT NOT NULL,
+    device TEXT NOT NULL,
+    line TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    bytes_through INTEGER NOT NULL);
+CREATE TABLE salvages(
+    number INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    gapless INTEGER NOT NULL,
+    report TEXT NOT NULL);
+ALTER TABLE totals ADD COLUMN exceeded_since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN undecoded_exceeded INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN undecoded_exceeded_since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN undecoded_excess INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN undecoded_excess_bytes INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE wear(
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    day INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    exceeded_since INTEGER NOT NULL);
+INSERT INTO wear VALUES (1, 0, 0, 0);
 ";
 
 /// Page cache of the writer, KiB. A batch is written once and not read again soon.

@@ -28,6 +28,8 @@ pub(crate) struct SinksView {
     unwritten: Option<BTreeMap<String, u64>>,
     /// The last batch that every registered sink has.
     pub(crate) delivered: u64,
+    /// Somebody said which sinks there are.
+    pub(crate) is_known: bool,
 }
 
 impl Sinks {
@@ -66,7 +68,7 @@ impl Sinks {
             None => 0,
             Some(names) => names.iter().map(cursor).min().unwrap_or(u64::MAX),
         };
-        SinksView { version: state.version, unwritten, delivered }
+        SinksView { version: state.version, unwritten, delivered, is_known: state.registered.is_some() }
     }
 
     /// The transaction that wrote this view was committed.

@@ -4,7 +4,10 @@
 //! (a deletion, a snapshot, an undecoded frame); at start, batches after that row are added. So a commit of telemetry
 //! costs no extra page, and opening a store with millions of batches counts only those since the last snapshot.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use kerbside_model::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::conditions::Dropping;
 
 /// What is in the store and what was dropped from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,15 +36,10 @@ pub(crate) struct Totals {
     pub(crate) dropped_bytes: u64,
     /// Undecoded frames that a limit dropped, since the database was made.
     pub(crate) dropped_undecoded: u64,
-    /// What the quota dropped since it was exceeded; `None` while it is not.
-    pub(crate) excess: Option<Excess>,
-}
-
-/// What one spell over the quota cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Excess {
-    pub(crate) batches: u64,
-    pub(crate) bytes: u64,
+    /// What the quotas of telemetry dropped since they began to; `None` while they do not.
+    pub(crate) excess: Option<Dropping>,
+    /// The same for undecoded frames.
+    pub(crate) undecoded_excess: Option<Dropping>,
 }
 
 impl Totals {
@@ -62,9 +60,10 @@ impl Totals {
 
     fn load_row(connection: &Connection) -> rusqlite::Result<Totals> {
         let query = "SELECT sequence, batches, batches_bytes, undecoded, undecoded_bytes, dropped_batches, \
-                     dropped_bytes, dropped_undecoded, exceeded, excess_batches, excess_bytes FROM totals";
+                     dropped_bytes, dropped_undecoded, exceeded, exceeded_since, excess_batches, excess_bytes, \
+                     undecoded_exceeded, undecoded_exceeded_since, undecoded_excess, undecoded_excess_bytes \
+                     FROM totals";
         connection.query_row(query, [], |row| {
-            let excess = Excess { batches: row.get(9)?, bytes: row.get(10)? };
             Ok(Totals {
                 sequence: row.get(0)?,
                 batches: row.get(1)?,
@@ -74,7 +73,8 @@ impl Totals {
                 dropped_batches: row.get(5)?,
                 dropped_bytes: row.get(6)?,
                 dropped_undecoded: row.get(7)?,
-                excess: row.get::<_, bool>(8)?.then_some(excess),
+                excess: dropping(row, 8)?,
+                undecoded_excess: dropping(row, 12)?,
                 ..Totals::default()
             })
         })
@@ -83,11 +83,14 @@ impl Totals {
     /// Writes the row.
     pub(crate) fn save(&self, connection: &Connection) -> rusqlite::Result<()> {
         let excess = self.excess.unwrap_or_default();
+        let undecoded_excess = self.undecoded_excess.unwrap_or_default();
         connection
             .prepare_cached(
                 "UPDATE totals SET sequence = ?1, batches = ?2, batches_bytes = ?3, undecoded = ?4, \
                  undecoded_bytes = ?5, dropped_batches = ?6, dropped_bytes = ?7, dropped_undecoded = ?8, \
-                 exceeded = ?9, excess_batches = ?10, excess_bytes = ?11",
+                 exceeded = ?9, exceeded_since = ?10, excess_batches = ?11, excess_bytes = ?12, \
+                 undecoded_exceeded = ?13, undecoded_exceeded_since = ?14, undecoded_excess = ?15, \
+                 undecoded_excess_bytes = ?16",
             )?
             .execute(params![
                 self.sequence,
@@ -99,11 +102,23 @@ impl Totals {
                 self.dropped_bytes,
                 self.dropped_undecoded,
                 self.excess.is_some(),
-                excess.batches,
+                excess.since.as_millis(),
+                excess.rows,
                 excess.bytes,
+                self.undecoded_excess.is_some(),
+                undecoded_excess.since.as_millis(),
+                undecoded_excess.rows,
+                undecoded_excess.bytes,
             ])?;
         Ok(())
     }
+}
+
+/// A spell from four columns: whether it stands, since when, rows, bytes.
+fn dropping(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Dropping>> {
+    let spell =
+        Dropping { since: Timestamp(row.get(column + 1)?), rows: row.get(column + 2)?, bytes: row.get(column + 3)? };
+    Ok(row.get::<_, bool>(column)?.then_some(spell))
 }
 
 fn sums_after(connection: &Connection, sequence: u64) -> rusqlite::Result<(u64, u64)> {

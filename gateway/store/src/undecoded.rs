@@ -1,14 +1,15 @@
 //! Keeps frames that gave no readings, and a list of addresses that no device has.
 //!
-//! Both are bounded: by bytes, by rows of one address (so that a babbling device cannot push out the others), and by
-//! the number of unknown addresses. The oldest go first, and what goes is counted.
+//! Both are bounded: by bytes and age, by rows of one address (so that a babbling device cannot push out the others),
+//! and by the number of unknown addresses. The oldest go first, and what goes is counted by reason.
 
 use std::collections::HashMap;
 
 use kerbside_model::{Payload, Timestamp, Undecoded, UndecodedReason};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::metrics::Dropped;
+use crate::metrics::{Dropped, Reason};
+use crate::quota::Quota;
 use crate::totals::Totals;
 
 /// Frames kept of one source, address and reason.
@@ -19,6 +20,8 @@ pub(crate) const UNKNOWN_DEVICES_MAX: u64 = 10_000;
 const UNKNOWN_PAYLOAD_BYTES_MAX: usize = 1024;
 /// Bytes that a row takes beside its frame and texts: its columns and its place in the index.
 const ROW_BYTES: u64 = 96;
+/// Frames that one transaction drops beyond those that it writes, so that the next alarm does not wait.
+const CHUNK_FRAMES_MAX: usize = 512;
 
 type Key<'a> = (&'a str, &'a str, UndecodedReason);
 
@@ -26,7 +29,6 @@ type Key<'a> = (&'a str, &'a str, UndecodedReason);
 pub(crate) fn write(
     connection: &Connection,
     frames: &[Undecoded],
-    bytes_max: u64,
     totals: &mut Totals,
     dropped: &mut Dropped,
 ) -> rusqlite::Result<()> {
@@ -34,10 +36,38 @@ pub(crate) fn write(
     for key in keys {
         trim_address(connection, key, totals, dropped)?;
     }
-    if totals.undecoded_bytes > bytes_max {
-        drop_oldest(connection, bytes_max, totals, dropped)?;
-    }
     write_unknown_devices(connection, frames, totals)
+}
+
+/// Drops the oldest frames over a quota, in one chunk that is larger than what was `written` just now.
+pub(crate) fn prune(
+    connection: &Connection,
+    quota: &Quota,
+    written: usize,
+    totals: &mut Totals,
+    dropped: &mut Dropped,
+) -> rusqlite::Result<()> {
+    let mut last = 0_i64;
+    let mut statement = connection.prepare_cached("SELECT number, at, bytes FROM undecoded ORDER BY number")?;
+    let mut rows = statement.query([])?;
+    for _ in 0..CHUNK_FRAMES_MAX + written {
+        let Some(row) = rows.next()? else { break };
+        let Some(reason) = quota.reason_to_drop(totals.undecoded_bytes, Timestamp(row.get(1)?)) else { break };
+        last = row.get(0)?;
+        remove_row(row.get(2)?, reason, totals, dropped);
+    }
+    drop(rows);
+    if last > 0 {
+        connection.prepare_cached("DELETE FROM undecoded WHERE number <= ?1")?.execute([last])?;
+    }
+    Ok(())
+}
+
+/// Whether the oldest frame is too old.
+pub(crate) fn has_expired(connection: &Connection, quota: &Quota) -> rusqlite::Result<bool> {
+    let query = "SELECT at FROM undecoded ORDER BY number LIMIT 1";
+    let oldest = connection.prepare_cached(query)?.query_row([], |row| row.get(0)).optional()?;
+    Ok(oldest.is_some_and(|at| quota.is_expired(Timestamp(at))))
 }
 
 /// Inserts at most the newest hundred of each key; of the rest, nothing would stay anyway.
@@ -64,7 +94,7 @@ fn insert_newest<'a>(
         let left_out = surplus.get_mut(&key).expect("every key was counted");
         if *left_out > 0 {
             *left_out -= 1;
-            count_dropped(1, bytes, totals, dropped);
+            count_dropped(bytes, Reason::Address, totals, dropped);
             continue;
         }
         let received_at = undecoded.frame.received_at.as_millis();
@@ -101,39 +131,20 @@ fn trim_address(
     )?;
     let mut rows = statement.query(params![source, address, reason.name(), FRAMES_OF_ONE_ADDRESS_MAX])?;
     while let Some(row) = rows.next()? {
-        remove_row(row.get(0)?, totals, dropped);
+        remove_row(row.get(0)?, Reason::Address, totals, dropped);
     }
     Ok(())
 }
 
-fn drop_oldest(
-    connection: &Connection,
-    bytes_max: u64,
-    totals: &mut Totals,
-    dropped: &mut Dropped,
-) -> rusqlite::Result<()> {
-    let mut last = 0_i64;
-    let mut statement = connection.prepare_cached("SELECT number, bytes FROM undecoded ORDER BY number")?;
-    let mut rows = statement.query([])?;
-    while totals.undecoded_bytes > bytes_max {
-        let Some(row) = rows.next()? else { break };
-        last = row.get(0)?;
-        remove_row(row.get(1)?, totals, dropped);
-    }
-    drop(rows);
-    connection.prepare_cached("DELETE FROM undecoded WHERE number <= ?1")?.execute([last])?;
-    Ok(())
-}
-
-fn remove_row(bytes: u64, totals: &mut Totals, dropped: &mut Dropped) {
+fn remove_row(bytes: u64, reason: Reason, totals: &mut Totals, dropped: &mut Dropped) {
     totals.undecoded = totals.undecoded.saturating_sub(1);
     totals.undecoded_bytes = totals.undecoded_bytes.saturating_sub(bytes);
-    count_dropped(1, bytes, totals, dropped);
+    count_dropped(bytes, reason, totals, dropped);
 }
 
-fn count_dropped(rows: u64, bytes: u64, totals: &mut Totals, dropped: &mut Dropped) {
-    totals.dropped_undecoded += rows;
-    dropped.undecoded_bytes += bytes;
+fn count_dropped(bytes: u64, reason: Reason, totals: &mut Totals, dropped: &mut Dropped) {
+    totals.dropped_undecoded += 1;
+    dropped.undecoded(reason, bytes);
 }
 
 /// What one commit heard of one unknown address.

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use kerbside_model::{Alarm, AlarmState, Case, CaseEvent, CaseState, DeviceIndex};
 use kerbside_store::{
-    AlarmQuery, AuditQuery, CaseQuery, OutboxQuery, PAGE_ITEMS, PAGE_ITEMS_MAX, PageQuery, Store, StoreError,
-    UndecodedQuery,
+    AlarmQuery, AuditQuery, CaseQuery, OutboxQuery, PAGE_ITEMS, PAGE_ITEMS_MAX, PageQuery, RefusedQuery, Store,
+    StoreError, UndecodedQuery,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -50,6 +50,7 @@ pub(super) struct Parameters {
     address: Option<String>,
     case: Option<String>,
     subject: Option<String>,
+    sink: Option<String>,
 }
 
 impl Parameters {
@@ -220,6 +221,17 @@ pub(super) async fn unknown_devices(State(state): State<ApiState>, Asked(paramet
     let query = PageQuery { limit: parameters.items_max(), cursor: parameters.cursor };
     let page = stored(&state, move |store| store.unknown_devices(&query)).await?;
     Ok(Json(List { items: page.items.iter().map(view::unknown_device).collect(), next: page.next }))
+}
+
+pub(super) async fn refused_points(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
+    let query = RefusedQuery {
+        limit: parameters.items_max(),
+        sink: parameters.sink,
+        device: parameters.device,
+        cursor: parameters.cursor,
+    };
+    let page = stored(&state, move |store| store.refused_points(&query)).await?;
+    Ok(Json(List { items: page.items.iter().map(|row| serde_json::json!(row)).collect(), next: page.next }))
 }
 
 pub(super) async fn notices(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {

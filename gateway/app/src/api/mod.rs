@@ -12,7 +12,7 @@
 //! | `GET /api/v1/alarms`, `/alarms/{id}`; `POST /alarms/{id}/acknowledge` | alarms |
 //! | `GET /api/v1/incidents` | alarms with one cause |
 //! | `GET /api/v1/cases`, `/cases/{id}`; `POST /cases/{id}/move`, `/cases/{id}/sign` | cases |
-//! | `GET /api/v1/undecoded`, `/unknown-devices`, `/notices`, `/audit` | what was kept and done |
+//! | `GET /api/v1/undecoded`, `/unknown-devices`, `/refused-points`, `/notices`, `/audit` | what was kept and done |
 //! | `GET /api/openapi.json` | this list for machines |
 //! | `GET`, `POST /s/{case}/{token}` | where an officer signs (签收) |
 
@@ -116,6 +116,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/cases/{id}/sign", post(actions::sign))
         .route("/undecoded", get(lists::undecoded))
         .route("/unknown-devices", get(lists::unknown_devices))
+        .route("/refused-points", get(lists::refused_points))
         .route("/notices", get(lists::notices))
         .route("/audit", get(lists::audit))
         .fallback(error::no_such_path);

@@ -7,9 +7,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use kerbside_model::Profile;
 use kerbside_model::document::Problem;
-use kerbside_sinks::influx::InfluxConfig;
+use kerbside_sinks::influx::{self, InfluxConfig, SERIES_MAX, Schema};
 use serde::Serialize;
 
 use super::trial;
@@ -123,8 +122,9 @@ struct Summary {
     sources: Vec<SourceSummary>,
     devices: usize,
     devices_by_profile: Vec<ProfileSummary>,
-    /// One for each point of each device.
-    series: usize,
+    /// Series that the inventory makes in the database.
+    series: u64,
+    measurements: Vec<MeasurementSummary>,
     sinks: Vec<SinkSummary>,
     platform: String,
     channels: Vec<ChannelSummary>,
@@ -156,6 +156,16 @@ struct ProfileSummary {
     kind: &'static str,
     devices: usize,
     detectors: usize,
+}
+
+/// What a kind of device makes in the database.
+#[derive(Debug, Serialize)]
+struct MeasurementSummary {
+    measurement: String,
+    series: u64,
+    fields: usize,
+    /// Tags with how many values each has.
+    tags: Vec<(&'static str, usize)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -190,7 +200,7 @@ struct StoreSummary {
 impl Summary {
     fn of(config: &Config) -> Summary {
         let site = &config.site;
-        let points = |profile: &Profile| profile.points.len();
+        let schema = influx::predict(site);
         Summary {
             site: site.name().to_owned(),
             data_dir: config.data_dir.display().to_string(),
@@ -200,7 +210,8 @@ impl Summary {
             sources: sources(config),
             devices: site.devices().len(),
             devices_by_profile: profiles(config),
-            series: site.devices().iter().map(|device| points(site.profile_of(device))).sum(),
+            series: schema.series(),
+            measurements: measurements(&schema),
             sinks: config.sinks.iter().map(sink).collect(),
             platform: match &config.platform {
                 PlatformConfig::Ledger => "ledger (built in)".to_owned(),
@@ -223,7 +234,7 @@ impl Summary {
                 commit_interval: duration_text(config.store.commit_interval),
                 commit_bytes_max: config.store.commit_bytes_max,
             },
-            notices: config.notices.clone(),
+            notices: config.notices.iter().cloned().chain(database_notices(&schema, config)).collect(),
         }
     }
 
@@ -242,7 +253,10 @@ impl Summary {
             let ProfileSummary { profile, kind, devices, detectors } = profile;
             writeln!(out, "devices   {devices} {profile} ({kind}, {detectors} detectors)")?;
         }
-        writeln!(out, "devices   {} in all, about {} series in the database", self.devices, self.series)?;
+        writeln!(out, "devices   {} in all, {} series in the database", self.devices, self.series)?;
+        for measurement in &self.measurements {
+            writeln!(out, "series    {}", measurement.line())?;
+        }
         for sink in &self.sinks {
             writeln!(out, "sink      {}: influx {}, org {}, bucket {}", sink.name, sink.url, sink.org, sink.bucket)?;
         }
@@ -266,6 +280,14 @@ impl Summary {
             writeln!(out, "note      {notice}")?;
         }
         Ok(())
+    }
+}
+
+impl MeasurementSummary {
+    fn line(&self) -> String {
+        let tags: Vec<String> = self.tags.iter().map(|(tag, values)| format!("{tag} {values}")).collect();
+        let MeasurementSummary { measurement, series, fields, .. } = self;
+        format!("{measurement}: {series} with up to {fields} fields; values of tags: {}", tags.join(", "))
     }
 }
 
@@ -304,7 +326,9 @@ fn sources(config: &Config) -> Vec<SourceSummary> {
         sources.push(SourceSummary { topics, ..blank(&mqtt.name, "mqtt", format!("{}:{}", mqtt.host, mqtt.port)) });
     }
     for broker in &config.brokers {
-        sources.push(blank(&broker.name, "broker", broker.listen.to_string()));
+        let written = |(at, is_tls): &(_, bool)| if *is_tls { format!("{at} (tls)") } else { format!("{at}") };
+        let listens: Vec<String> = broker.listens().iter().map(written).collect();
+        sources.push(blank(&broker.name, "broker", listens.join(", ")));
     }
     for bus in &config.modbus {
         let position = match sources.iter().position(|source| source.kind == "modbus" && source.name == bus.source) {
@@ -339,6 +363,60 @@ fn profiles(config: &Config) -> Vec<ProfileSummary> {
         summaries[usize::from(device.profile)].devices += 1;
     }
     summaries
+}
+
+fn measurements(schema: &Schema) -> Vec<MeasurementSummary> {
+    let summary = |measurement: &influx::Measurement| MeasurementSummary {
+        measurement: measurement.name.clone(),
+        series: measurement.series,
+        fields: measurement.fields.len(),
+        tags: measurement.tags.clone(),
+    };
+    schema.measurements.iter().map(summary).collect()
+}
+
+/// What will be hard on the database, or refused by it.
+fn database_notices(schema: &Schema, config: &Config) -> Vec<String> {
+    if config.sinks.is_empty() {
+        return Vec::new();
+    }
+    let mut notices = Vec::new();
+    let series = schema.series();
+    if series > SERIES_MAX
+        && let Some(largest) = schema.largest()
+        && let Some((tag, values)) = largest.largest_tag()
+    {
+        notices.push(format!(
+            "{series} series are more than {SERIES_MAX}: measurement {} has {} of them, because column {} of the \
+             inventory has {values} values; give the database memory for them, or write each district to a bucket of \
+             its own",
+            largest.name,
+            largest.series,
+            column_of(tag)
+        ));
+    }
+    for conflict in &schema.conflicts {
+        let influx::FieldConflict { measurement, field, first, second } = conflict;
+        notices.push(format!(
+            "field {field} of {measurement} is {} in profile {} and {} in profile {}: the database keeps the type that \
+             comes first and refuses the other; give one of the points another name",
+            first.1, first.0, second.1, second.0
+        ));
+    }
+    for mqtt in config.mqtt.iter().filter(|mqtt| !mqtt.user_properties.is_empty()) {
+        let names = mqtt.user_properties.join(", ");
+        notices.push(format!(
+            "each value of the user properties {names} of source {} makes series that are not counted here: they must \
+             have few values",
+            mqtt.name
+        ));
+    }
+    notices
+}
+
+/// The column of the inventory that a tag is made of.
+fn column_of(tag: &str) -> &str {
+    if tag == "device" { "id" } else { tag }
 }
 
 fn sink(sink: &InfluxConfig) -> SinkSummary {
@@ -397,6 +475,17 @@ LV-2,qdy30a-level,bus,0:2
         assert_eq!(summary["devices"], 4);
         assert_eq!(summary["sources"][1]["units"], 2);
         assert_eq!(summary["duty"][1]["after"], "5m");
+    }
+
+    #[test]
+    fn more_series_than_a_small_database_holds_are_named_with_the_column_that_makes_them() {
+        let rows: String = (0..=SERIES_MAX).map(|row| format!("DL-{row},json-level,city,DL-{row}\n")).collect();
+        let inventory = format!("id,profile,source,address\n{rows}");
+        let (code, out, errors) = check(CONFIG, &inventory, Format::Text);
+        assert_eq!((code, errors.as_str()), (SOUND, ""));
+        let words = "100001 series are more than 100000: measurement drain has 100001 of them, because column id of \
+                     the inventory has 100001 values";
+        assert!(out.contains(words), "{out}");
     }
 
     #[test]

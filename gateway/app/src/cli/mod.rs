@@ -3,12 +3,14 @@
 //! Exit codes: 0 done, 1 failed, 2 the configuration, a profile or the command line is not sound.
 
 mod access;
+mod broker;
 mod cases;
 pub mod check;
 mod demo;
 mod devices;
 mod profile;
 mod run;
+mod store;
 mod trial;
 
 use std::io::Write;
@@ -33,12 +35,16 @@ enum Command {
     Check(check::CheckArguments),
     /// Shows everything with a simulated district, in one process.
     Demo(demo::DemoArguments),
+    /// Accounts of the embedded broker.
+    Broker(broker::BrokerArguments),
     /// Lists, shows and moves cases.
     Cases(cases::CasesArguments),
     /// Lists devices.
     Devices(devices::DevicesArguments),
     /// Tests profiles and decodes single frames.
     Profile(profile::ProfileArguments),
+    /// Looks into the database: counts, checks, salvages, exports.
+    Store(store::StoreArguments),
 }
 
 /// Runs the command of the process's arguments.
@@ -49,9 +55,11 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments).map_err(anyhow::Error::from),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Broker(arguments) => broker::run(&arguments),
         Command::Cases(arguments) => cases::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
+        Command::Store(arguments) => store::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
     };
     logging::start(config.log.format, &config.log.level);
     runtime()?.block_on(async {
-        let mut gateway = Gateway::start(config, Clock::System, 1.0).await?;
+        let mut gateway = Gateway::start(config, Clock::guarded(), 1.0).await?;
         // Without a service manager there is nobody to tell.
         drop(sd_notify::notify(false, &[NotifyState::Ready]));
         let ended_well = tokio::select! {

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use kerbside_model::document::Problem;
-use kerbside_model::port::{Backlog, BacklogError, TelemetryBatch};
+use kerbside_model::port::{Backlog, BacklogError, RefusedPoint, TelemetryBatch};
 use kerbside_runtime::{Chain, Clock, Health, Intake, Metrics};
 use kerbside_sinks::channels;
 use kerbside_sinks::influx::InfluxSink;
@@ -32,6 +32,10 @@ impl Backlog for NoBacklog {
 
     fn cursor(&self, _sink: &str) -> Result<u64, BacklogError> {
         Ok(0)
+    }
+
+    fn keep_refused(&self, _sink: &str, _points: &[RefusedPoint]) -> Result<(), BacklogError> {
+        Err(BacklogError::Store("a trial keeps nothing".into()))
     }
 }
 

@@ -1,19 +1,22 @@
 //! Where the frames of an MQTT source name their device, and which topics they come on.
 
-use kerbside_model::document::{NodeKind, Section};
+use kerbside_model::document::{NodeKind, Section, closest};
 use kerbside_model::profile::JsonPath;
 use kerbside_model::site::AddressRule;
+use kerbside_model::topic::{DEVICE, DISTRICT, KIND, KIND_WORDS_MAX, TopicRule};
+use kerbside_model::vocabulary::Kind;
 use kerbside_sources::mqtt::TopicFilter;
 
-use super::read::Context;
+use super::read::{self, Context};
 
-/// The placeholder in a topic template.
-const DEVICE: &str = "{device}";
 /// Longest topic filter (MQTT 3.1.1, section 1.5.3).
 const FILTER_BYTES_MAX: usize = 65_535;
 /// More are one filter with a wildcard.
 const TOPICS_MAX: usize = 1_000;
-const MEND: &str = "write {topic: \"city/+/+/{device}/up\"}, {payload: deviceInfo.devEui} or whole";
+const MEND: &str = "write {topic: \"city/{district}/{kind}/{device}/up\"}, {payload: deviceInfo.devEui} or whole";
+const TEMPLATE_MEND: &str =
+    "put {device} where the device's own level is, {district} and {kind} where theirs are, and + or a word elsewhere";
+const PATH_MEND: &str = "write the keys with dots between them, such as deviceInfo.devEui";
 
 /// An address rule with the topic template that it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,13 +25,30 @@ pub(super) struct Address {
     pub(super) rule: AddressRule,
     /// The levels of the template, when the address is one of them.
     pub(super) template: Option<String>,
+    /// Where the payload says again which device it is from.
+    pub(super) claim: Option<JsonPath>,
 }
 
 impl Address {
     /// From a template that is known to be sound.
     pub(super) fn of_template(template: &str) -> Address {
-        let level = device_level(template).expect("the default template has one {device}");
-        Address { rule: AddressRule::TopicLevel(level), template: Some(template.to_owned()) }
+        let rule = topic_rule(template, Vec::new()).expect("the default template has one {device}");
+        Address { rule: AddressRule::Topic(rule), template: Some(template.to_owned()), claim: None }
+    }
+
+    /// The whole address of a frame is the device's.
+    pub(super) fn whole() -> Address {
+        Address { rule: AddressRule::Whole, template: None, claim: None }
+    }
+
+    /// In the words of gateway.yaml.
+    pub(super) fn text(&self) -> String {
+        let claim = self.claim.as_ref().map_or_else(String::new, |path| format!(", claim {path}"));
+        match (&self.rule, &self.template) {
+            (_, Some(template)) => format!("topic {template}{claim}"),
+            (AddressRule::Payload(path), _) => format!("payload {path}"),
+            _ => "whole".to_owned(),
+        }
     }
 }
 
@@ -36,7 +56,7 @@ impl Address {
 pub(super) fn address(section: &Section<'_>) -> Option<Address> {
     let node = section.node("address")?;
     match &node.kind {
-        NodeKind::Scalar { text, .. } if text == "whole" => Some(Address { rule: AddressRule::Whole, template: None }),
+        NodeKind::Scalar { text, .. } if text == "whole" => Some(Address::whole()),
         NodeKind::Map(_) => {
             let inner = section.section("address")?;
             let address = of_section(&inner);
@@ -55,21 +75,27 @@ pub(super) fn address(section: &Section<'_>) -> Option<Address> {
 }
 
 fn of_section(section: &Section<'_>) -> Option<Address> {
-    match (section.text("topic"), section.text("payload")) {
+    let (template, payload) = (section.text("topic"), section.text("payload"));
+    let (kinds, claim) = (kinds(section), json_path(section, "claim"));
+    match (template, payload) {
         (Some(template), None) => {
-            let level = device_level(&template).map_err(|what| {
-                let mend = "put {device} where the device's own level is, and + or a word elsewhere";
-                section.problem("topic", &template, what, mend);
-            });
-            Some(Address { rule: AddressRule::TopicLevel(level.ok()?), template: Some(template) })
+            let rule = topic_rule(&template, kinds)
+                .map_err(|what| section.problem("topic", &template, what, TEMPLATE_MEND))
+                .ok()?;
+            if section.has("kinds") && !rule.names_kind() {
+                let mend = "put {kind} into the template, or take the key out";
+                section.problem("kinds", "", "no level of the topic names the kind", mend);
+            }
+            Some(Address { rule: AddressRule::Topic(rule), template: Some(template), claim })
         }
-        (None, Some(path)) => {
-            let Some(parsed) = JsonPath::parse(&path) else {
-                let mend = "write the keys with dots between them, such as deviceInfo.devEui";
-                section.problem("payload", &path, "not a path into JSON", mend);
-                return None;
-            };
-            Some(Address { rule: AddressRule::Payload(parsed), template: None })
+        (None, Some(_)) => {
+            for key in ["kinds", "claim"] {
+                if section.has(key) {
+                    let mend = "take the key out, or name the device by `topic`";
+                    section.problem(key, "", "this is checked against the topic, and `payload` names the device", mend);
+                }
+            }
+            Some(Address { rule: AddressRule::Payload(json_path(section, "payload")?), template: None, claim: None })
         }
         _ => {
             section.problem("", "", "exactly one of topic and payload is needed", MEND);
@@ -78,15 +104,43 @@ fn of_section(section: &Section<'_>) -> Option<Address> {
     }
 }
 
-fn device_level(template: &str) -> Result<usize, String> {
-    if template.matches(DEVICE).count() != 1 {
-        return Err("the template needs {device} exactly once".to_owned());
+/// The city's own words for kinds of device.
+fn kinds(section: &Section<'_>) -> Vec<(String, Kind)> {
+    let words = read::named_texts(section, "kinds");
+    if words.len() > KIND_WORDS_MAX {
+        let what = format!("{} words for kinds", words.len());
+        section.problem("kinds", "", what, format!("write at most {KIND_WORDS_MAX}"));
     }
-    let Some(position) = template.split('/').position(|level| level == DEVICE) else {
-        return Err("{device} must be a whole level of the topic".to_owned());
-    };
-    check_filter(&template.replace(DEVICE, "+"))?;
-    Ok(position)
+    let names = Kind::ALL.map(Kind::name);
+    let mut kinds = Vec::with_capacity(words.len());
+    for (word, name) in words {
+        if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+            kinds.push((word, kind));
+            continue;
+        }
+        let mend = match closest(&name, &names) {
+            Some(known) => format!("did you mean {known}?"),
+            None => format!("write one of {}", names.join(", ")),
+        };
+        section.problem("kinds", &name, format!("{word} stands for no kind of device"), mend);
+    }
+    kinds
+}
+
+/// A place in a JSON payload, when the key is there and sound.
+fn json_path(section: &Section<'_>, key: &'static str) -> Option<JsonPath> {
+    let text = section.text(key)?;
+    let path = JsonPath::parse(&text);
+    if path.is_none() {
+        section.problem(key, &text, "not a path into JSON", PATH_MEND);
+    }
+    path
+}
+
+fn topic_rule(template: &str, kinds: Vec<(String, Kind)>) -> Result<TopicRule, String> {
+    let rule = TopicRule::parse(template, kinds)?;
+    check_filter(&template.replace(DEVICE, "+").replace(DISTRICT, "+").replace(KIND, "+"))?;
+    Ok(rule)
 }
 
 /// Reads the key `topics`: filters as plain texts or with their QoS.
@@ -200,7 +254,7 @@ fn compare(template: &str, filter: &str) -> Result<(), String> {
         match (template_levels.next(), filter_levels.next()) {
             (None, None) | (_, Some("#")) | (Some("#"), _) => return Ok(()),
             (Some(ours), Some(theirs)) => {
-                let is_open = |level: &str| level == "+" || level == DEVICE;
+                let is_open = |level: &str| ["+", DEVICE, DISTRICT, KIND].contains(&level);
                 if !is_open(ours) && !is_open(theirs) && ours != theirs {
                     return Err(format!("{ours} is not {theirs}"));
                 }
@@ -234,6 +288,7 @@ mod tests {
             ("city/+/+/{device}/up", "city/#"),
             ("city/{device}/#", "city/+/a/b"),
             ("+/{device}", "city/MH-1"),
+            ("city/{district}/{kind}/{device}/up", "city/d01/+/+/up"),
         ] {
             assert_eq!(compare(template, filter), Ok(()), "{template} {filter}");
         }
@@ -245,10 +300,11 @@ mod tests {
     }
 
     #[test]
-    fn the_device_level_is_counted_from_zero() {
-        assert_eq!(device_level("city/+/+/{device}/up"), Ok(3));
-        for template in ["city/+/up", "{device}/{device}", "city/d-{device}/up", "a#/{device}"] {
-            assert!(device_level(template).is_err(), "{template}");
+    fn a_template_is_a_filter_with_names_in_it() {
+        assert_eq!(topic_rule("city/+/+/{device}/up", Vec::new()), Ok(TopicRule::of_level(3)));
+        assert!(topic_rule("city/{district}/{kind}/{device}/#", Vec::new()).is_ok());
+        for template in ["city/+/up", "{device}/{device}", "city/d-{device}/up", "a#/{device}", "{town}/{device}"] {
+            assert!(topic_rule(template, Vec::new()).is_err(), "{template}");
         }
     }
 }

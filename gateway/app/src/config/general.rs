@@ -1,4 +1,4 @@
-//! The plain sections of gateway.yaml: site, log, listen, store, limits, cases.
+//! The plain sections of gateway.yaml: site, log, listen, limits, cases.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -6,30 +6,25 @@ use std::time::Duration;
 
 use kerbside_model::Severity;
 use kerbside_model::document::Section;
-use kerbside_model::site::CasePolicy;
+use kerbside_model::site::{CasePolicy, FrameLimits};
 use kerbside_runtime::logging::LogFormat;
 use kerbside_sinks::channels::text::{DEFAULT_ZONE, Zone};
-use kerbside_store::StoreConfig;
 
 use super::account::{self, Account};
 use super::read::{self, Context};
+use super::store::{self, StoreSettings};
 
 const SITE_NAME: &str = "kerbside";
 const DATA_DIR: &str = "/var/lib/kerbside";
 const LOG_LEVELS: [(&str, &str); 5] =
     [("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-/// About ten hours of a district's raw messages, compressed, while the database is away.
-const BATCHES_BYTES_MAX: u64 = 2 << 30;
-const UNDECODED_BYTES_MAX: u64 = 64 << 20;
-/// A lone message waits so long for company.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
-/// One fsync serves about 5,000 messages of 200 bytes.
-const COMMIT_BYTES_MAX: usize = 1 << 20;
-/// Bounds what a restart has to step through again.
-const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
 const INTAKE_BYTES_MAX: usize = 16 << 20;
 const INTAKE_SUBMISSIONS_MAX: usize = 1_024;
+/// No link brings one device's frames faster; it is there to find a slip of the pen.
+const FRAMES_MAX: i64 = 1_000_000;
+/// A device that says the same for an hour and changes its way is more likely than a repeat.
+const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(3_600);
 const CLOSE_AFTER: Duration = Duration::from_secs(86_400);
 
 /// How the log is written.
@@ -41,22 +36,11 @@ pub struct LogConfig {
     pub level: String,
 }
 
-/// What is kept on disk, and how often it gets there.
-#[derive(Clone, Debug)]
-pub struct StoreSettings {
-    /// What the store itself takes.
-    pub config: StoreConfig,
-    /// A batch is committed at the latest so long after its first input.
-    pub commit_interval: Duration,
-    /// ... and as soon as it holds so many bytes.
-    pub commit_bytes_max: usize,
-    /// The engine's state is stored so often while there is something new.
-    pub snapshot_interval: Duration,
-}
-
-/// Limits of queues in memory.
+/// Limits of queues in memory, and of what one device may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// What one device may send before its telemetry is thinned, and how long its repeats are known.
+    pub frames: FrameLimits,
     /// Bytes of inputs between sources and commit; beyond it sources wait.
     pub intake_bytes_max: usize,
     /// Submissions between sources and commit; beyond it sources wait.
@@ -94,7 +78,7 @@ pub(super) fn read(top: &Section<'_>, context: &Context<'_>) -> General {
         listen,
         public_url: read::optional_url(top, "public_url").unwrap_or_else(|| format!("http://{listen}")),
         accounts,
-        store: store(top, data_dir.clone()),
+        store: store::read(top, data_dir.clone()),
         data_dir,
         limits: limits(top),
         severity_min,
@@ -133,38 +117,37 @@ fn log(top: &Section<'_>) -> LogConfig {
     config
 }
 
-fn store(top: &Section<'_>, data_dir: PathBuf) -> StoreSettings {
-    let mut settings = StoreSettings {
-        config: StoreConfig {
-            data_dir,
-            batches_bytes_max: BATCHES_BYTES_MAX,
-            undecoded_bytes_max: UNDECODED_BYTES_MAX,
-        },
-        commit_interval: COMMIT_INTERVAL,
-        commit_bytes_max: COMMIT_BYTES_MAX,
-        snapshot_interval: SNAPSHOT_INTERVAL,
-    };
-    let Some(section) = top.section("store") else { return settings };
-    let ms = Duration::from_millis;
-    let disk = 1 << 20..=1 << 44;
-    settings.config.batches_bytes_max = read::bytes(&section, "batches_bytes_max", BATCHES_BYTES_MAX, disk.clone());
-    settings.config.undecoded_bytes_max = read::bytes(&section, "undecoded_bytes_max", UNDECODED_BYTES_MAX, disk);
-    settings.commit_interval = read::duration(&section, "commit_interval", COMMIT_INTERVAL, ms(0)..=ms(10_000));
-    settings.commit_bytes_max = read::memory_bytes(&section, "commit_bytes_max", COMMIT_BYTES_MAX, 4 << 10..=256 << 20);
-    settings.snapshot_interval =
-        read::duration(&section, "snapshot_interval", SNAPSHOT_INTERVAL, ms(1_000)..=ms(3_600_000));
-    section.finish();
-    settings
-}
-
 fn limits(top: &Section<'_>) -> Limits {
-    let mut limits = Limits { intake_bytes_max: INTAKE_BYTES_MAX, intake_submissions_max: INTAKE_SUBMISSIONS_MAX };
+    let mut limits = Limits {
+        frames: FrameLimits::default(),
+        intake_bytes_max: INTAKE_BYTES_MAX,
+        intake_submissions_max: INTAKE_SUBMISSIONS_MAX,
+    };
     let Some(section) = top.section("limits") else { return limits };
     limits.intake_bytes_max = read::memory_bytes(&section, "intake_bytes_max", INTAKE_BYTES_MAX, 64 << 10..=1 << 30);
     limits.intake_submissions_max =
         read::count(&section, "intake_submissions_max", INTAKE_SUBMISSIONS_MAX, 1..=1_000_000);
+    limits.frames = frame_limits(&section);
     section.finish();
     limits
+}
+
+fn frame_limits(section: &Section<'_>) -> FrameLimits {
+    let default = FrameLimits::default();
+    let frames = |key, default: u32, min| {
+        let count = read::count(section, key, default as usize, min..=FRAMES_MAX);
+        u32::try_from(count).expect("checked against a limit below 2^32")
+    };
+    FrameLimits {
+        device_frames_per_second: frames("device_frames_per_second", default.device_frames_per_second, 0),
+        device_burst: frames("device_burst", default.device_burst, 1),
+        duplicate_window: read::duration(
+            section,
+            "duplicate_window",
+            default.duplicate_window,
+            Duration::ZERO..=DUPLICATE_WINDOW_MAX,
+        ),
+    }
 }
 
 fn cases(top: &Section<'_>) -> (Severity, Duration) {

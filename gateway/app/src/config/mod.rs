@@ -24,6 +24,7 @@ pub(crate) mod read;
 mod secrets;
 mod sinks;
 mod sources;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -42,8 +43,9 @@ use kerbside_sources::mqtt::MqttConfig;
 
 pub use account::Account;
 pub use environment::{Environment, MemoryEnvironment, ProcessEnvironment};
-pub use general::{Limits, LogConfig, StoreSettings};
+pub use general::{Limits, LogConfig};
 pub use platform::PlatformConfig;
+pub use store::{Preset, StoreSettings};
 
 use read::Context;
 
@@ -157,7 +159,7 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
     let platform = platform::read(&top, &general.zone, &context);
     let channel_names: Vec<&str> = channels::names(&top);
     let duty = channels::duty(&top, &channel_names, &context);
-    let profiles = profiles::read(&top, &context, problems);
+    let profiles = profiles::read(&top, &general.zone, &context, problems);
     if profiles.broken.is_empty() {
         platform::check_conditions(&top, &platform, &profiles.sound);
     }
@@ -179,6 +181,7 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
         sources: sources.rules,
         cases: general.case_policy(platform.name()),
         duty,
+        limits: general.limits.frames,
     };
     Config {
         path: path.to_owned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kerbside_model::document::Section;
 use kerbside_model::id::content_hash;
 use kerbside_runtime::tls::TlsFiles;
-use kerbside_sources::mqtt::{MqttConfig, MqttVersion};
+use kerbside_sources::mqtt::{Credential, MqttConfig, MqttVersion, OversizePolicy, Transport};
 
 use super::address::{self, Address};
 use super::read::{self, Context};
@@ -17,12 +17,20 @@ const PORT: u16 = 1883;
 const PORT_TLS: u16 = 8883;
 /// Half of what mobile networks and their address translation commonly allow a silent connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// IANA's ports for HTTP, which WebSockets begin with.
+const PORT_WEBSOCKET: u16 = 80;
+const PORT_WEBSOCKET_TLS: u16 = 443;
+/// Where most brokers listen for WebSockets.
+const PATH: &str = "/mqtt";
+/// More user properties than this are no names of places or operators.
+const USER_PROPERTIES_MAX: usize = 8;
 /// The packet has two bytes of seconds for it.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(65_535);
 /// How long the broker keeps what it could not deliver, where it lets us choose (MQTT 5).
 const SESSION_EXPIRY: Duration = Duration::from_secs(86_400);
 const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(u32::MAX as u64 - 1);
-/// Unacknowledged messages on the way to us: a second of full load.
+/// Unacknowledged messages on the way to us. At 30,000 a second and a commit every 100 ms 3,000 are on their way; the
+/// rest is for a disk that is slow for a while.
 const RECEIVE_MAXIMUM: usize = 20_000;
 /// A frame of a street device has hundreds of bytes; a gateway's collection of them tens of thousands.
 const PACKET_BYTES_MAX: usize = 256 << 10;
@@ -36,17 +44,19 @@ pub(super) fn read(
     context: &Context<'_>,
 ) -> (MqttConfig, Option<Address>) {
     let tls = tls(section, context);
+    let transport = transport(section);
     let second = Duration::from_secs(1);
     let config = MqttConfig {
         name: name.to_owned(),
         host: read::host(section),
-        port: read::port(section, "port", if tls.is_some() { PORT_TLS } else { PORT }),
+        port: read::port(section, "port", default_port(&transport, tls.is_some())),
+        transport,
         version: section
             .choice("version", &[("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)])
             .unwrap_or(MqttVersion::V311),
         client_id: client_id(name, site, section),
-        username: section.text("username"),
-        password: secrets::optional(section, "password", context),
+        username: credential(section, "username", context),
+        password: credential(section, "password", context),
         tls,
         topics: address::topics(section, name, context),
         keep_alive: read::duration(section, "keep_alive", KEEP_ALIVE, second..=KEEP_ALIVE_MAX),
@@ -54,11 +64,15 @@ pub(super) fn read(
         receive_maximum: u16::try_from(read::count(section, "receive_maximum", RECEIVE_MAXIMUM, 1..=65_535))
             .expect("checked against the limit of 16 bits"),
         packet_bytes_max: packet_bytes_max(section),
+        oversize: section
+            .choice("oversize", &[("skip", OversizePolicy::Skip), ("refuse", OversizePolicy::Refuse)])
+            .unwrap_or(OversizePolicy::Skip),
+        user_properties: user_properties(section),
         backoff_max: backoff_max(section, BACKOFF_MAX),
+        // The wiring knows the folder of the gateway.
+        state_folder: None,
     };
-    if config.password.is_some() && config.username.is_none() {
-        section.missing("username", "a password needs the name of its user");
-    }
+    check_version(section, &config);
     let address = address::address(section);
     if section.node("address").is_none() {
         section
@@ -78,6 +92,84 @@ pub(super) fn packet_bytes_max(section: &Section<'_>) -> usize {
 /// The longest time between two attempts.
 pub(super) fn backoff_max(section: &Section<'_>, default: Duration) -> Duration {
     read::duration(section, "backoff_max", default, Duration::from_millis(100)..=Duration::from_secs(3_600))
+}
+
+fn default_port(transport: &Transport, has_tls: bool) -> u16 {
+    match (transport, has_tls) {
+        (Transport::Tcp, false) => PORT,
+        (Transport::Tcp, true) => PORT_TLS,
+        (Transport::WebSocket { .. }, false) => PORT_WEBSOCKET,
+        (Transport::WebSocket { .. }, true) => PORT_WEBSOCKET_TLS,
+    }
+}
+
+fn transport(section: &Section<'_>) -> Transport {
+    let is_websocket = section.choice("transport", &[("tcp", false), ("websocket", true)]).unwrap_or(false);
+    let path = section.text("path");
+    if !is_websocket {
+        if let Some(path) = path {
+            section.problem(
+                "path",
+                &path,
+                "only a WebSocket has a path",
+                "write transport: websocket, or leave it out",
+            );
+        }
+        return Transport::Tcp;
+    }
+    let path = path.unwrap_or_else(|| PATH.to_owned());
+    let is_visible = path.bytes().all(|byte| byte.is_ascii_graphic());
+    if !path.starts_with('/') || !is_visible || path.contains('#') {
+        section.problem("path", &path, "not the path of a URL", "begin with / and write no blanks and no #");
+    }
+    Transport::WebSocket { path }
+}
+
+/// A secret with the file that it is read from again before each connection.
+fn credential(section: &Section<'_>, key: &'static str, context: &Context<'_>) -> Option<Credential> {
+    let value = secrets::optional(section, key, context)?;
+    Some(Credential { value, file: secrets::file(section, key, context) })
+}
+
+fn user_properties(section: &Section<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in section.texts("user_properties") {
+        if name.is_empty() || name.len() > 64 || name.starts_with('_') {
+            let mend = "write the name of a user property: up to 64 bytes, and no _ at its beginning";
+            section.problem("user_properties", &name, "this name cannot be that of a tag", mend);
+        } else if names.contains(&name) {
+            section.problem("user_properties", &name, "this name stands here twice", "keep one of the two");
+        } else {
+            names.push(name);
+        }
+    }
+    if names.len() > USER_PROPERTIES_MAX {
+        let what = format!("{} user properties are named", names.len());
+        section.problem("user_properties", "", what, format!("write at most {USER_PROPERTIES_MAX}"));
+    }
+    names
+}
+
+/// What MQTT 3.1.1 does not know.
+fn check_version(section: &Section<'_>, config: &MqttConfig) {
+    if config.version == MqttVersion::V5 {
+        return;
+    }
+    let mend = "write version: 5 if the broker speaks it, or leave this out";
+    if config.password.is_some() && config.username.is_none() {
+        section.missing("username", "a password needs the name of its user in MQTT 3.1.1");
+    }
+    if !config.user_properties.is_empty() {
+        section.problem(
+            "user_properties",
+            &config.user_properties.join(", "),
+            "MQTT 3.1.1 has no user properties",
+            mend,
+        );
+    }
+    if config.oversize == OversizePolicy::Refuse {
+        section.problem("oversize", "refuse", "MQTT 3.1.1 cannot tell the broker a limit", mend);
+    }
 }
 
 fn tls(section: &Section<'_>, context: &Context<'_>) -> Option<TlsFiles> {
@@ -124,7 +216,75 @@ fn slug(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::{MemoryEnvironment, load};
+
+    /// The first source of a configuration with these keys in it, or the problems.
+    fn source(keys: &str) -> Result<MqttConfig, String> {
+        let text = format!(
+            "sources:\n  city:\n    type: mqtt\n    host: broker.example\n    topics: [\"a/+\"]\n    \
+             address: {{topic: \"a/{{device}}\"}}\n    {keys}\n"
+        );
+        let environment = MemoryEnvironment::default()
+            .with_file("gateway.yaml", text)
+            .with_file("token", "first\n")
+            .with_file("credentials/mqtt", "second")
+            .with_variable("CREDENTIALS_DIRECTORY", "credentials")
+            .with_variable("MQTT_PASSWORD", "third");
+        match load(Path::new("gateway.yaml"), &environment) {
+            Ok(config) => Ok(config.mqtt[0].clone()),
+            Err(problems) => Err(problems.iter().map(|problem| format!("{problem}\n")).collect()),
+        }
+    }
+
+    #[test]
+    fn transport_and_tls_choose_the_port() {
+        for (keys, transport, port) in [
+            ("version: 5", None, 1883),
+            ("tls: {}", None, 8883),
+            ("transport: websocket", Some("/mqtt"), 80),
+            ("transport: websocket\n    tls: {}\n    path: /ws", Some("/ws"), 443),
+            ("transport: websocket\n    port: 9001", Some("/mqtt"), 9001),
+        ] {
+            let config = source(keys).unwrap();
+            let expected = transport.map_or(Transport::Tcp, |path| Transport::WebSocket { path: path.to_owned() });
+            assert_eq!((config.transport, config.port), (expected, port), "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_secret_from_a_file_keeps_its_path_to_be_read_again() {
+        for (password, value, file) in [
+            ("{file: token}", "first", Some("token")),
+            ("{credential: mqtt}", "second", Some("credentials/mqtt")),
+            ("{env: MQTT_PASSWORD}", "third", None),
+            ("{value: fourth}", "fourth", None),
+            ("fifth", "fifth", None),
+        ] {
+            let config = source(&format!("version: 5\n    password: {password}")).unwrap();
+            let credential = config.password.unwrap();
+            assert_eq!((credential.value.expose(), credential.file.as_deref()), (value, file.map(Path::new)));
+        }
+    }
+
+    #[test]
+    fn what_the_version_or_the_transport_does_not_know_is_a_problem() {
+        for (keys, words) in [
+            ("password: x", "a password needs the name of its user in MQTT 3.1.1"),
+            ("user_properties: [operator]", "MQTT 3.1.1 has no user properties"),
+            ("oversize: refuse", "MQTT 3.1.1 cannot tell the broker a limit"),
+            ("path: /mqtt", "only a WebSocket has a path"),
+            ("transport: websocket\n    path: mqtt", "not the path of a URL"),
+            ("version: 5\n    user_properties: [a, a]", "this name stands here twice"),
+            ("version: 5\n    user_properties: [_time]", "this name cannot be that of a tag"),
+            ("version: 5\n    user_properties: [a, b, c, d, e, f, g, h, i]", "9 user properties are named"),
+        ] {
+            let problems = source(keys).expect_err(words);
+            assert!(problems.contains(words), "{problems}");
+        }
+    }
 
     #[test]
     fn a_site_name_becomes_plain_letters_or_a_hash() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kerbside_model::Profile;
 use kerbside_model::document::{self, NodeKind, Problem, Problems, Section};
-use kerbside_model::profile::parse_profile;
+use kerbside_model::profile::{PayloadFormat, parse_profile};
 
 use super::read::Context;
 use crate::shipped;
@@ -17,11 +17,13 @@ pub(super) struct Profiles {
     pub(super) sound: Vec<Arc<Profile>>,
     /// Names of those with problems, so that inventory rows which use them are not reported as well.
     pub(super) broken: Vec<String>,
+    /// The site's zone: devices that send local times are set to it.
+    zone: String,
 }
 
 /// Reads shipped profiles and the folder that the key `profiles` names.
-pub(super) fn read(top: &Section<'_>, context: &Context<'_>, problems: &Problems) -> Profiles {
-    let mut profiles = Profiles::default();
+pub(super) fn read(top: &Section<'_>, zone: &str, context: &Context<'_>, problems: &Problems) -> Profiles {
+    let mut profiles = Profiles { zone: zone.to_owned(), ..Profiles::default() };
     for (name, text) in shipped::PROFILES {
         let file = Path::new(shipped::FOLDER).join(name);
         if let Some(profile) = profiles.parse(&file.display().to_string(), text, problems) {
@@ -83,8 +85,11 @@ impl Profiles {
         let before = problems.len();
         let no_variables = |_: &str| None;
         let node = document::parse(file, text, &no_variables, problems)?;
-        let profile = parse_profile(file, &node, problems);
+        let mut profile = parse_profile(file, &node, problems);
         if problems.len() == before {
+            if let Some(PayloadFormat::Json { time: Some(time) }) = profile.as_mut().map(|it| &mut it.payload) {
+                time.zone.get_or_insert_with(|| self.zone.clone());
+            }
             return profile;
         }
         if let NodeKind::Map(entries) = &node.kind

@@ -3,7 +3,7 @@
 //! Turns the value of a key such as `password` into a [`Secret`]. No problem ever repeats a secret: where a secret
 //! stands, `Problem::value` is a path or a name, or empty.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kerbside_model::document::{Node, NodeKind, Section};
 use kerbside_runtime::Secret;
@@ -45,6 +45,20 @@ pub(super) fn required(section: &Section<'_>, key: &'static str, context: &Conte
         return Secret::new("");
     }
     optional(section, key, context).unwrap_or_else(|| Secret::new(""))
+}
+
+/// The file that a secret comes from, if any: for those who read it again later.
+pub(super) fn file(section: &Section<'_>, key: &'static str, context: &Context<'_>) -> Option<PathBuf> {
+    let node = section.node(key)?;
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return None;
+    }
+    let inner = section.nested(section.path_of(key), node);
+    if let Some(file) = inner.text("file") {
+        return Some(context.resolve(&file));
+    }
+    let folder = context.environment.variable(CREDENTIALS_DIRECTORY)?;
+    Some(Path::new(&folder).join(inner.text("credential")?))
 }
 
 /// A secret in a map of free names, such as the headers of a webhook.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kerbside_model::document::Section;
-use kerbside_model::site::{AddressRule, SourceRule};
+use kerbside_model::site::SourceRule;
 use kerbside_sources::broker::BrokerConfig;
 use kerbside_sources::mqtt::MqttConfig;
 
@@ -54,14 +54,17 @@ pub(super) fn read(top: &Section<'_>, site: &str, api_listen: SocketAddr, contex
             }
             SourceType::Broker => {
                 let (config, address) = broker::read(&name, &section, context);
-                check_free(&section, config.listen, &listens);
-                listens.push((format!("sources.{name}.listen"), config.listen));
+                for (listen, is_tls) in config.listens() {
+                    check_free(&section, listen, &listens);
+                    let key = if is_tls { "TLS" } else { "listen" };
+                    listens.push((format!("sources.{name} ({key})"), listen));
+                }
                 sources.brokers.push(config);
                 sources.add_rule(&name, address);
             }
             SourceType::Modbus => {
                 sources.modbus.push(modbus::read(&name, &section));
-                sources.add_rule(&name, Some(Address { rule: AddressRule::Whole, template: None }));
+                sources.add_rule(&name, Some(Address::whole()));
             }
         }
         section.finish();
@@ -75,13 +78,8 @@ pub(super) fn read(top: &Section<'_>, site: &str, api_listen: SocketAddr, contex
 impl Sources {
     fn add_rule(&mut self, source: &str, address: Option<Address>) {
         let Some(address) = address else { return };
-        let text = match (&address.rule, &address.template) {
-            (_, Some(template)) => format!("topic {template}"),
-            (AddressRule::Payload(path), _) => format!("payload {path}"),
-            _ => "whole".to_owned(),
-        };
-        self.addresses.push((source.to_owned(), text));
-        self.rules.push(SourceRule { source: Arc::from(source), address: address.rule });
+        self.addresses.push((source.to_owned(), address.text()));
+        self.rules.push(SourceRule { source: Arc::from(source), address: address.rule, claim: address.claim });
     }
 
     fn add_embedded_broker(&mut self, top: &Section<'_>, listens: &[(String, SocketAddr)], context: &Context<'_>) {

@@ -1,7 +1,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kerbside_model::site::AddressRule;
+use kerbside_model::site::{AddressRule, FrameLimits, Unresolved};
+use kerbside_model::topic::TopicRule;
+use kerbside_model::vocabulary::Kind;
 use kerbside_sources::mqtt::MqttVersion;
 
 use super::*;
@@ -104,6 +106,33 @@ fn each_mistake_is_reported_at_its_line_and_key() {
             "sources:\n  a:\n    type: mqtt\n    host: h\n    topics: [a/+/b]\n    address: {topic: \"a/{device}\"}\n",
             &[(6, "sources.a.address")],
         ),
+        (
+            "a word for a kind that there is not",
+            "sources:\n  a:\n    type: mqtt\n    host: h\n    topics: [a/+/+]\n    address:\n      topic: \"a/{kind}/{device}\"\n      kinds: {manhole: manhole}\n",
+            &[(8, "sources.a.address.kinds")],
+        ),
+        (
+            "words for kinds that no level names",
+            "sources:\n  a:\n    type: mqtt\n    host: h\n    topics: [a/+/+]\n    address:\n      topic: \"a/+/{device}\"\n      kinds: {manhole: manhole_cover}\n",
+            &[(8, "sources.a.address.kinds")],
+        ),
+        (
+            "a placeholder that is part of a level",
+            "sources:\n  a:\n    type: mqtt\n    host: h\n    topics: [a/+/+]\n    address: {topic: \"a/d-{district}/{device}\"}\n",
+            &[(6, "sources.a.address.topic")],
+        ),
+        (
+            "a claim that is no path",
+            "sources:\n  a:\n    type: mqtt\n    host: h\n    topics: [a/+/+]\n    address:\n      topic: \"a/+/{device}\"\n      claim: a..b\n",
+            &[(8, "sources.a.address.claim")],
+        ),
+        (
+            "a claim where the payload names the device",
+            "sources:\n  a:\n    type: mqtt\n    host: h\n    topics: [a/+/+]\n    address: {payload: id, claim: id}\n",
+            &[(6, "sources.a.address.claim")],
+        ),
+        ("a burst of nothing", "limits: {device_burst: 0}\n", &[(1, "limits.device_burst")]),
+        ("a window of a day", "limits: {duplicate_window: 1d}\n", &[(1, "limits.duplicate_window")]),
         (
             "two kinds of address",
             "sources:\n  a:\n    type: mqtt\n    host: h\n    topics: [a/+]\n    address: {topic: \"a/{device}\", payload: x}\n",
@@ -249,7 +278,7 @@ channels:
 ";
     let config = sound_in(environment.clone(), text);
     assert_eq!(config.accounts[0].password.expose(), "hunter-file");
-    assert_eq!(config.brokers[0].accounts[0].1.expose(), "ahunter-plain");
+    assert_eq!(config.brokers[0].accounts[0].password.expose(), "ahunter-plain");
     assert_eq!(config.sinks[0].token.as_ref().unwrap().expose(), "hunter-credential");
     let debug = format!("{config:?} {environment:?}");
     assert!(debug.contains("***") && !debug.contains("hunter"), "{debug}");
@@ -285,10 +314,44 @@ fn without_any_configuration_the_embedded_broker_listens_on_loopback_and_says_so
     let config = sound("");
     assert_eq!(config.brokers.len(), 1);
     assert_eq!(config.brokers[0].listen.to_string(), "127.0.0.1:1883");
-    assert_eq!(config.site.address_rule("broker"), &AddressRule::TopicLevel(3));
+    assert_eq!(config.site.address_rule("broker"), &AddressRule::Topic(TopicRule::of_level(3)));
     assert!(config.listen.ip().is_loopback());
     assert!(config.notices.iter().any(|notice| notice.contains("embedded broker")), "{:?}", config.notices);
     assert_eq!(config.site.facts().cases.platform, "ledger");
+}
+
+#[test]
+fn a_template_names_district_kind_and_device_and_a_claim_is_checked() {
+    let environment = MemoryEnvironment::default()
+        .with_file("etc/level.yaml", LEVEL)
+        .with_file("etc/i.csv", "id,profile,address\nEast,json-level,d01/7\nWest,json-level,d02/7\n");
+    let text = "
+inventory: i.csv
+sources:
+  city:
+    type: mqtt
+    host: h
+    topics: [\"city/+/+/+/up\"]
+    address: {topic: \"city/{district}/{kind}/{device}/up\", kinds: {level: drain}, claim: meta.id}
+limits: {device_frames_per_second: 0, device_burst: 5, duplicate_window: 2s}
+";
+    let config = sound_in(environment, text);
+    let AddressRule::Topic(rule) = config.site.address_rule("city") else { panic!("it is a topic") };
+    let find = |topic: &str| {
+        let parts = rule.parts(topic.as_bytes()).unwrap();
+        config.site.resolve_topic("city", rule, &parts).map(|index| config.site.device(index).id.as_str())
+    };
+    assert_eq!(find("city/d01/level/7/up"), Ok("East"));
+    assert_eq!(find("city/d02/drain/7/up"), Ok("West"));
+    assert!(matches!(find("city/d02/pole/7/up"), Err(Unresolved::WrongKind { said: Kind::Pole, .. })));
+    assert_eq!(
+        config.site.source_rule("city").and_then(|rule| rule.claim.as_ref()).map(ToString::to_string).as_deref(),
+        Some("meta.id")
+    );
+    let shown = ("city".to_owned(), "topic city/{district}/{kind}/{device}/up, claim meta.id".to_owned());
+    assert_eq!(config.addresses, [shown]);
+    let limits = FrameLimits { device_frames_per_second: 0, device_burst: 5, duplicate_window: Duration::from_secs(2) };
+    assert_eq!(config.site.facts().limits, limits);
 }
 
 #[test]

@@ -19,7 +19,17 @@ export const CONDITIONS = {
   battery_low: ["battery low", "电池电量低"],
   sensor_stuck: ["sensor reading does not move", "传感器读数不变"],
   silent: ["device silent", "设备失联"],
+  babbling: ["device sends too often", "上报过频"],
+  clock_drift: ["device clock wrong", "设备时钟不准"],
+  clock_unsure: ["time of the gateway unsure", "网关时间不确定"],
   quota_exceeded: ["store quota exceeded, telemetry dropped", "存储配额已满，遥测数据被丢弃"],
+  telemetry_refused: ["telemetry database refuses the gateway", "时序库拒绝网关写入"],
+  undecoded_dropped: ["undecoded frames dropped", "未解码报文被丢弃"],
+  disk_low: ["disk short of room", "磁盘空间不足"],
+  disk_full: ["disk was full, nothing acknowledged", "磁盘曾写满，期间未确认报文"],
+  disk_failing: ["disk refused writes, nothing acknowledged", "磁盘曾拒绝写入，期间未确认报文"],
+  write_budget_exceeded: ["day's write budget used up", "当日写入预算用完"],
+  store_damaged: ["database was damaged and salvaged", "数据库曾损坏，已抢救"],
 };
 
 /** What a device measures. */
@@ -176,6 +186,8 @@ export const REASONS = {
   malformed: ["malformed", "格式错误"],
   no_points: ["no known point in it", "无可识别测点"],
   panic: ["the decoder failed", "解码器出错"],
+  wrong_kind: ["another kind in its topic", "主题中的设备类别不符"],
+  wrong_claim: ["claims to be another device", "报文自称为其他设备"],
 };
 
 /** Why a case was closed or made void: what detection is tuned by. */

@@ -1,5 +1,7 @@
 //! A gateway that is started again after a while.
 
+mod clock;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kerbside_model::{GatewayCondition, Input, SourceStatus};
+use kerbside_model::{Input, SourceStatus};
 use kerbside_runtime::{Health, HealthState, Intake, Receipt, Shutdown};
-use tokio::sync::mpsc;
+use kerbside_store::Store;
+
+use crate::pipeline::conditions::StoreReports;
 
 /// A lost link is told to the engine within this: far below any device's silence.
 const LINK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// The store looks at itself about as often.
+const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Tells the engine when the link to a broker is lost and when it stands again: meanwhile its devices are not silent,
 /// we are deaf.
@@ -39,19 +43,16 @@ pub(super) async fn links(sources: Vec<String>, health: Health, intake: Intake, 
     }
 }
 
-/// Hands conditions that the store noticed to the engine.
-pub(super) async fn forward_conditions(
-    mut conditions: mpsc::Receiver<GatewayCondition>,
-    intake: Intake,
-    shutdown: Shutdown,
-) {
+/// Tells the engine what stands and what no longer stands with the store.
+pub(super) async fn store(store: Store, mut reports: StoreReports, intake: Intake, shutdown: Shutdown) {
+    let mut interval = tokio::time::interval(STORE_CHECK_INTERVAL);
     loop {
-        let condition = tokio::select! {
+        tokio::select! {
             () = shutdown.cancelled() => return,
-            condition = conditions.recv() => condition,
-        };
-        let Some(condition) = condition else { return };
-        if intake.submit(vec![Input::Gateway(condition)], Receipt::None).await.is_err() {
+            _ = interval.tick() => {}
+        }
+        let news: Vec<Input> = reports.news(&store.conditions()).into_iter().map(Input::Gateway).collect();
+        if !news.is_empty() && intake.submit(news, Receipt::None).await.is_err() {
             return;
         }
     }

@@ -1,10 +1,14 @@
-//! The middle of the process: one thread that gathers inputs into batches, steps the engine and hands each batch with
-//! its effects to the store. What was committed is told to the submitters and the sinks from the store's thread.
+//! The middle of the process: one thread that steps the engine as inputs come, gathers them into batches and hands each
+//! batch with its effects to the store. What was committed is told to the submitters and the sinks from the store's
+//! thread.
 //!
 //! After a crash [`recover`] rebuilds the engine from the last snapshot and the batches after it.
 //! Metrics: see [`publish::EngineMetrics`].
 
 pub mod backlog;
+pub mod conditions;
+pub mod eras;
+mod gather;
 pub mod publish;
 pub mod recover;
 #[cfg(test)]
@@ -15,12 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kerbside_engine::{ENGINE_VERSION, Engine};
-use kerbside_model::{Effects, Input, StoredInput, Timestamp};
+use kerbside_model::{Input, Timestamp};
 use kerbside_runtime::{Clock, IntakeReceiver, Receipt, Shutdown, Submission};
 use kerbside_store::{Commit, NewSnapshot, Store};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use gather::{Gathered, Taken, Underway};
 use publish::Publisher;
 
 /// Questions that may wait for the engine at once.
@@ -29,13 +34,17 @@ const QUERIES_MAX: usize = 64;
 const CLOCK_JUMP_MIN: Duration = Duration::from_secs(120);
 /// The store took a batch only after so long: nothing was heard meanwhile, because sources are not read when it is full.
 pub const DEAF_MIN: Duration = Duration::from_secs(30);
+/// The store has had a commit for so long without an end: sources are not read any more.
+const STUCK_MIN: Duration = Duration::from_secs(1);
+/// Commits that the store holds at once: one on its way to the disk and one behind it.
+const UNDERWAY_MAX: usize = 2;
 /// Without any timer the engine is still looked at so often.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
 
 /// How batches are cut.
 #[derive(Clone, Copy, Debug)]
 pub struct PipelineSettings {
-    /// A batch waits so long for more inputs.
+    /// A batch without an alarm in it waits so long for more inputs.
     pub commit_interval: Duration,
     /// It is committed as soon as it holds about so many bytes.
     pub commit_bytes_max: usize,
@@ -72,7 +81,7 @@ impl EngineHandle {
     }
 }
 
-/// Gathers, steps, commits.
+/// Steps, gathers, commits.
 pub struct Pipeline {
     engine: Engine,
     store: Store,
@@ -81,6 +90,10 @@ pub struct Pipeline {
     publisher: Arc<Publisher>,
     clock: Clock,
     settings: PipelineSettings,
+    gathered: Gathered,
+    underway: Arc<Underway>,
+    /// When a commit was last on the disk, or when the store last began to have one.
+    progress_at: Instant,
     last_now: Timestamp,
     /// When `last_now` was, by a clock that nobody sets.
     last_stamp: Instant,
@@ -98,29 +111,12 @@ impl std::fmt::Debug for Pipeline {
     }
 }
 
-/// Inputs that will be one batch.
-#[derive(Default)]
-struct Gathered {
-    inputs: Vec<Input>,
-    receipts: Vec<Receipt>,
-    /// Kept until the commit, because they hold the intake's byte permits.
-    submissions: Vec<Submission>,
-    bytes: usize,
-}
-
-impl Gathered {
-    fn add(&mut self, mut submission: Submission) {
-        self.bytes += submission.bytes;
-        self.inputs.append(&mut submission.inputs);
-        self.receipts.push(std::mem::replace(&mut submission.receipt, Receipt::None));
-        self.submissions.push(submission);
-    }
-}
-
 enum Event {
     Submission(Submission),
     Query(Query),
     Timer,
+    /// A commit is on the disk, or one is due.
+    Progress,
     Ended,
 }
 
@@ -144,6 +140,9 @@ impl Pipeline {
             publisher,
             clock,
             settings,
+            gathered: Gathered::default(),
+            underway: Arc::default(),
+            progress_at: Clock::stamp(),
             last_now: now,
             last_stamp: Clock::stamp(),
             snapshot_due: now,
@@ -167,17 +166,23 @@ impl Pipeline {
     async fn run(mut self, shutdown: Shutdown) {
         while !self.is_broken {
             match self.next_event(&shutdown).await {
-                Event::Submission(submission) => self.take(submission).await,
+                Event::Submission(submission) => self.take(submission),
                 Event::Query(query) => query(&self.engine),
-                Event::Timer => self.commit(Gathered::default()),
+                Event::Timer if !self.is_listening() => {}
+                Event::Timer => self.step(None),
+                Event::Progress if self.was_deaf => self.step(None),
+                Event::Progress => {}
                 Event::Ended => break,
             }
+            self.commit_if_due();
         }
         while let Some(submission) = self.intake.try_next() {
-            self.take(submission).await;
+            self.take(submission);
+            self.commit();
         }
         self.snapshot_due = Timestamp::default();
-        self.commit(Gathered::default());
+        self.step(None);
+        self.commit();
         match self.store.close() {
             Ok(()) => info!("store closed"),
             Err(error) => error!(error = %kerbside_runtime::Chain(&error), "the store did not close cleanly"),
@@ -185,57 +190,87 @@ impl Pipeline {
     }
 
     async fn next_event(&mut self, shutdown: &Shutdown) -> Event {
+        let is_listening = self.is_listening();
         let until = self.engine.next_timer().unwrap_or_else(|| self.clock.now().plus(IDLE_WAIT));
-        let until = if self.is_changed { until.min(self.snapshot_due) } else { until };
+        // A snapshot waits for the commit before it, whose end is told: a timer for it would fire again and again.
+        let awaits_snapshot = self.is_changed && self.underway.count() == 0;
+        let until = if awaits_snapshot { until.min(self.snapshot_due) } else { until };
+        let due = self.commit_at();
         tokio::select! {
             biased;
             () = shutdown.cancelled() => Event::Ended,
             Some(query) = self.queries.recv() => Event::Query(query),
-            submission = self.intake.next() => submission.map_or(Event::Ended, Event::Submission),
-            () = self.clock.sleep_until(until) => Event::Timer,
+            () = self.underway.done.notified() => {
+                self.note_progress();
+                Event::Progress
+            }
+            submission = self.intake.next(), if is_listening => submission.map_or(Event::Ended, Event::Submission),
+            () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => Event::Progress,
+            () = self.clock.sleep_until(until), if is_listening => Event::Timer,
         }
     }
 
-    /// Gathers until the batch is large or old enough. A site comes in a batch of its own.
-    async fn take(&mut self, first: Submission) {
-        let mut gathered = Gathered::default();
+    /// Whether inputs are taken and timers served. While the store takes nothing, sources are not read for long: then
+    /// devices are not silent, we are deaf.
+    fn is_listening(&mut self) -> bool {
+        let is_full = self.gathered.bytes() >= self.settings.commit_bytes_max;
+        let is_stuck = self.underway.count() > 0 && self.progress_at.elapsed() >= STUCK_MIN.min(self.settings.deaf_min);
+        !is_full && !is_stuck
+    }
+
+    /// A commit is on the disk.
+    fn note_progress(&mut self) {
+        self.was_deaf |= self.progress_at.elapsed() >= self.settings.deaf_min;
+        self.progress_at = Clock::stamp();
+    }
+
+    /// When the gathered commit has waited long enough. `None`: there is none, or the store is busy with another one
+    /// and will say when it is done.
+    fn commit_at(&self) -> Option<tokio::time::Instant> {
+        let since = self.gathered.since()?;
+        (self.underway.count() == 0).then(|| since + self.settings.commit_interval)
+    }
+
+    /// Steps with whatever has come. A site comes in a commit of its own.
+    fn take(&mut self, first: Submission) {
         let mut next = Some(first);
-        let deadline = tokio::time::sleep(self.settings.commit_interval);
-        tokio::pin!(deadline);
         while let Some(submission) = next.take() {
-            if submission.inputs.iter().any(|input| matches!(input, Input::Site(_))) {
-                // An empty batch would serve the timers before the site says from when on silence counts.
-                if !gathered.submissions.is_empty() {
-                    self.commit(std::mem::take(&mut gathered));
-                }
-                gathered.add(submission);
-                self.commit(gathered);
-                return;
+            let has_site = submission.inputs.iter().any(|input| matches!(input, Input::Site(_)));
+            if has_site {
+                self.commit();
             }
-            gathered.add(submission);
-            if gathered.bytes >= self.settings.commit_bytes_max {
-                break;
+            self.step(Some(submission));
+            if has_site {
+                self.commit();
             }
-            next = match self.intake.try_next() {
-                Some(submission) => Some(submission),
-                None => tokio::select! {
-                    biased;
-                    submission = self.intake.next() => submission,
-                    () = &mut deadline => None,
-                },
-            };
+            if self.gathered.bytes() < self.settings.commit_bytes_max && !self.gathered.is_urgent() {
+                next = self.intake.try_next();
+            }
         }
-        self.commit(gathered);
     }
 
-    /// Steps the engine and hands everything to the store; waits while the store is busy with two others.
-    fn commit(&mut self, gathered: Gathered) {
+    /// One step of the engine; without a submission only timers are served.
+    fn step(&mut self, submission: Option<Submission>) {
         if self.has_clock_jumped() | std::mem::take(&mut self.was_deaf) {
             // The site again: nobody is silent because the clock was set, or because the disk was full.
-            let inputs = vec![Input::Site(Arc::clone(self.engine.site()))];
-            self.commit_now(Gathered { inputs, ..Gathered::default() });
+            self.commit();
+            let site = vec![Input::Site(Arc::clone(self.engine.site()))];
+            self.step_now(Some(Submission::unmetered(site)));
+            self.commit();
         }
-        self.commit_now(gathered);
+        self.step_now(submission);
+    }
+
+    fn step_now(&mut self, submission: Option<Submission>) {
+        let now = self.clock.now().max(self.last_now);
+        self.last_now = now;
+        self.gathered.begin_step(now);
+        let inputs = submission.as_ref().map_or(&[][..], |submission| &submission.inputs);
+        self.engine.step_on(now, inputs, &mut self.gathered.effects);
+        if let Some(submission) = submission {
+            self.gathered.add(submission);
+        }
+        self.gathered.end_step();
     }
 
     /// Whether the clock moved by much more or less than time passed since the last step.
@@ -247,6 +282,7 @@ impl Pipeline {
             self.clock.real(passed).abs_diff(real) > CLOCK_JUMP_MIN || self.last_now.since(now) > CLOCK_JUMP_MIN;
         if jumped {
             warn!(from = %self.last_now, to = %now, "the clock was set: silence is counted from here");
+            self.commit();
             self.last_now = now;
             self.snapshot_due = now;
         }
@@ -254,36 +290,54 @@ impl Pipeline {
         jumped
     }
 
-    fn commit_now(&mut self, gathered: Gathered) {
-        let now = self.clock.now().max(self.last_now);
-        self.last_now = now;
-        let effects = self.engine.step(now, &gathered.inputs);
-        let snapshot = self.snapshot_if_due(now);
-        if gathered.inputs.is_empty() && is_empty(&effects) && snapshot.is_none() {
+    /// Commits when it is time: at once what is urgent or large, else what has waited and when the store has nothing
+    /// else to do, so that under load one sync serves whatever came during the one before.
+    fn commit_if_due(&mut self) {
+        let is_large = self.gathered.bytes() >= self.settings.commit_bytes_max;
+        let has_waited = self.commit_at().is_some_and(|at| Clock::stamp() >= at.into_std()) || self.is_snapshot_due();
+        let has_room = self.underway.count() < UNDERWAY_MAX;
+        if has_waited || (has_room && (is_large || self.gathered.is_urgent())) {
+            self.commit();
+        }
+    }
+
+    fn is_snapshot_due(&self) -> bool {
+        let is_due = self.last_now >= self.snapshot_due && (self.is_changed || !self.gathered.is_empty());
+        is_due && self.underway.count() == 0
+    }
+
+    /// Hands everything gathered to the store.
+    fn commit(&mut self) {
+        let snapshot = self.snapshot_if_due(self.last_now);
+        if self.gathered.is_empty() && snapshot.is_none() {
+            // When timers were served last is kept for the replay.
             return;
         }
         self.is_changed = snapshot.is_none();
         let publisher = Arc::clone(&self.publisher);
         let site = Arc::clone(self.engine.site());
         publisher.engine_state(self.engine.open_cases());
-        let Gathered { inputs, receipts, submissions, .. } = gathered;
+        let Taken { inputs, effects, receipts, submissions } = self.gathered.take();
+        if self.underway.count() == 0 {
+            self.progress_at = Clock::stamp();
+        }
+        let underway = self.underway.begin();
         let commit = Commit {
-            now,
-            inputs: inputs.into_iter().map(StoredInput::from).collect(),
+            now: self.last_now,
+            inputs,
             effects,
             snapshot,
             done: Box::new(move |committed| {
                 receipts.into_iter().for_each(Receipt::honour);
                 drop(submissions);
                 publisher.publish(site, committed);
+                drop(underway);
             }),
         };
-        let began = Clock::stamp();
         if let Err(error) = self.store.commit(commit) {
             error!(error = %kerbside_runtime::Chain(&error), "inputs were lost before they were acknowledged");
             self.is_broken = true;
         }
-        self.was_deaf |= began.elapsed() >= self.settings.deaf_min;
     }
 
     fn snapshot_if_due(&mut self, now: Timestamp) -> Option<NewSnapshot> {
@@ -298,11 +352,6 @@ impl Pipeline {
             body: self.engine.snapshot(),
         })
     }
-}
-
-/// Whether a step without inputs changed anything worth a commit.
-fn is_empty(effects: &Effects) -> bool {
-    !effects.is_urgent() && effects.case_events.is_empty() && effects.audit.is_empty() && effects.undecoded.is_empty()
 }
 
 /// Set by the store when its log grows too long for a quick restart.

@@ -5,18 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kerbside_model::port::TelemetryBatch;
-use kerbside_model::{Counts, GatewayCondition, OutboxState, Severity, Site, Suppression, Undecoded, UndecodedReason};
+use kerbside_model::{
+    Counts, DuplicateReason, OutboxState, Severity, Site, Suppression, TimeRefusal, Undecoded, UndecodedReason,
+};
 use kerbside_runtime::{Clock, Metrics};
 use kerbside_sinks::influx::InfluxHandle;
-use kerbside_store::{Committed, QuotaReport, StoreStats};
+use kerbside_store::Committed;
 use prometheus::{IntCounter, IntGauge};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::SnapshotWish;
+use super::eras::ClockEras;
 
-/// Conditions of the gateway itself that may wait for the pipeline.
-pub const GATEWAY_CONDITIONS_MAX: usize = 16;
 /// Undecoded frames are logged this often at most.
 const UNDECODED_WARN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -26,33 +27,35 @@ pub struct Publisher {
     telemetry: Vec<InfluxHandle>,
     /// Rung when the outbox has new rows.
     outbox: Arc<Notify>,
-    gateway_conditions: mpsc::Sender<GatewayCondition>,
     metrics: EngineMetrics,
     undecoded_warned: Mutex<Option<Instant>>,
+    /// Telemetry of a time when the clock was unsure waits.
+    eras: Option<Arc<ClockEras>>,
     pub(super) wants_snapshot: SnapshotWish,
 }
 
 impl Publisher {
     /// A publisher to these sinks.
-    pub fn new(
-        telemetry: Vec<InfluxHandle>,
-        outbox: Arc<Notify>,
-        gateway_conditions: mpsc::Sender<GatewayCondition>,
-        metrics: &Metrics,
-    ) -> Publisher {
+    pub fn new(telemetry: Vec<InfluxHandle>, outbox: Arc<Notify>, metrics: &Metrics) -> Publisher {
         Publisher {
             telemetry,
             outbox,
-            gateway_conditions,
             metrics: EngineMetrics::new(metrics),
             undecoded_warned: Mutex::default(),
+            eras: None,
             wants_snapshot: SnapshotWish::new(false),
         }
     }
 
+    /// Holds telemetry back as these eras say.
+    pub fn with_eras(mut self, eras: Arc<ClockEras>) -> Publisher {
+        self.eras = Some(eras);
+        self
+    }
+
     /// Tells everybody about a batch that is on the disk.
     pub(super) fn publish(&self, site: Arc<Site>, committed: Committed) {
-        let Committed { sequence, effects, quota, wants_snapshot } = committed;
+        let Committed { sequence, effects, wants_snapshot } = committed;
         if wants_snapshot {
             self.wants_snapshot.store(true, Ordering::Relaxed);
         }
@@ -70,14 +73,15 @@ impl Publisher {
         for change in effects.outbox_changes.iter().filter(|change| change.state == OutboxState::Dead) {
             warn!(row = %change.row_id, reason = %change.note, "delivery given up");
         }
+        // What is held is read back from the store when the clock is known.
+        let is_held = self.eras.as_ref().is_some_and(|eras| eras.held_from().is_some_and(|first| first <= sequence));
         for sink in &self.telemetry {
+            if is_held {
+                sink.leave(sequence);
+                continue;
+            }
             let observations = Arc::clone(&effects.observations);
             sink.offer(TelemetryBatch { sequence, site: Arc::clone(&site), observations });
-        }
-        if let Some(report) = quota
-            && self.gateway_conditions.try_send(report_condition(&report)).is_err()
-        {
-            warn!("the quota alarm could not be raised: too many conditions of the gateway wait");
         }
     }
 
@@ -101,33 +105,15 @@ impl Publisher {
     }
 }
 
-fn report_condition(report: &QuotaReport) -> GatewayCondition {
-    condition(report.exceeded, report.batches_dropped, report.bytes_dropped)
-}
-
-/// The quota alarm as the store sees it at start.
-pub fn quota_condition(stats: &StoreStats) -> GatewayCondition {
-    condition(stats.quota_exceeded, stats.dropped_batches, stats.dropped_bytes)
-}
-
-fn condition(active: bool, batches: u64, bytes: u64) -> GatewayCondition {
-    GatewayCondition {
-        condition: "quota_exceeded".to_owned(),
-        active,
-        severity: Severity::Major,
-        detail: format!(
-            "the store's quota is full: {batches} batches ({bytes} bytes) of telemetry were dropped unsent"
-        ),
-        detail_zh: format!("存储配额已满：{batches} 批（{bytes} 字节）未发送的遥测数据被丢弃"),
-    }
-}
-
 /// Metrics of what the engine did. Handles are resolved once.
 #[derive(Debug)]
 pub struct EngineMetrics {
     frames_decoded: IntCounter,
     frames_retained: IntCounter,
     undecoded: Vec<IntCounter>,
+    duplicates: Vec<IntCounter>,
+    thinned: IntCounter,
+    times_refused: Vec<IntCounter>,
     observations: IntCounter,
     observations_late: IntCounter,
     readings: IntCounter,
@@ -145,6 +131,16 @@ impl EngineMetrics {
     fn new(metrics: &Metrics) -> EngineMetrics {
         let undecoded =
             metrics.counters("kerbside_frames_undecoded_total", "Frames that gave no readings.", &["reason"]);
+        let duplicates = metrics.counters(
+            "kerbside_frames_duplicate_total",
+            "Frames that had come before: neither stored again nor detected on.",
+            &["reason"],
+        );
+        let times_refused = metrics.counters(
+            "kerbside_frames_time_refused_total",
+            "Frames whose device time is not used.",
+            &["reason"],
+        );
         let raised = metrics.counters("kerbside_alarms_raised_total", "Alarms raised.", &["severity"]);
         let suppressed =
             metrics.counters("kerbside_cases_suppressed_total", "Alarms that opened no case, by reason.", &["reason"]);
@@ -154,6 +150,18 @@ impl EngineMetrics {
             undecoded: UndecodedReason::ALL
                 .iter()
                 .map(|reason| undecoded.with_label_values(&[reason.name()]))
+                .collect(),
+            duplicates: DuplicateReason::ALL
+                .iter()
+                .map(|reason| duplicates.with_label_values(&[reason.name()]))
+                .collect(),
+            thinned: metrics.counter(
+                "kerbside_frames_thinned_total",
+                "Frames beyond their device's budget: detected on, and left out of the telemetry.",
+            ),
+            times_refused: TimeRefusal::ALL
+                .iter()
+                .map(|reason| times_refused.with_label_values(&[reason.name()]))
                 .collect(),
             observations: metrics.counter("kerbside_observations_total", "Rows for the database."),
             observations_late: metrics
@@ -174,6 +182,7 @@ impl EngineMetrics {
     fn count(&self, counts: &Counts, observations: usize, readings: usize) {
         self.frames_decoded.inc_by(counts.frames_decoded);
         self.frames_retained.inc_by(counts.frames_retained);
+        self.thinned.inc_by(counts.frames_thinned);
         self.observations.inc_by(observations as u64);
         self.observations_late.inc_by(counts.observations_late);
         self.readings.inc_by(readings as u64);
@@ -183,9 +192,12 @@ impl EngineMetrics {
         self.cases_joined.inc_by(counts.cases_joined);
         self.notices.inc_by(counts.notices);
         let by_reason = self.undecoded.iter().zip(counts.frames_undecoded);
+        let by_repeat = self.duplicates.iter().zip(counts.frames_duplicate);
+        let by_refusal = self.times_refused.iter().zip(counts.times_refused);
         let by_severity = self.alarms_raised.iter().zip(counts.alarms_raised);
         let by_suppression = self.suppressed.iter().zip(counts.suppressed);
-        for (counter, count) in by_reason.chain(by_severity).chain(by_suppression).filter(|(_, count)| *count > 0) {
+        let labelled = by_reason.chain(by_repeat).chain(by_refusal).chain(by_severity).chain(by_suppression);
+        for (counter, count) in labelled.filter(|(_, count)| *count > 0) {
             counter.inc_by(count);
         }
     }

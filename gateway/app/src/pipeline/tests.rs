@@ -11,7 +11,7 @@ use kerbside_model::{ByteText, Frame, Input, Payload, Site};
 use kerbside_runtime::{Clock, Health, HealthState, Intake, Metrics, Receipt, Shutdown};
 use kerbside_store::{AuditQuery, Store, StoreConfig};
 use tempfile::TempDir;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use super::publish::Publisher;
 use super::recover::recover;
@@ -59,21 +59,20 @@ fn site() -> Arc<Site> {
             close_after: Duration::from_secs(1),
         },
         duty: Vec::new(),
+        limits: kerbside_model::site::FrameLimits::default(),
     }))
 }
 
 fn start(deaf_min: Duration) -> Bench {
     let folder = TempDir::new().unwrap();
     let (metrics, health) = (Metrics::default(), Health::default());
-    let config =
-        StoreConfig { data_dir: folder.path().to_owned(), batches_bytes_max: 1 << 30, undecoded_bytes_max: 1 << 20 };
+    let config = StoreConfig::new(folder.path().to_owned());
     let store = Store::open(config, Clock::System, &metrics, &health).unwrap();
     let site = site();
     store.save_site(&site).unwrap();
     let engine = recover(&store, &site, Clock::System.now()).unwrap();
     let (intake, receiver) = Intake::new(64, 1 << 24);
-    let (conditions, _) = mpsc::channel(1);
-    let publisher = Arc::new(Publisher::new(Vec::new(), Arc::new(Notify::new()), conditions, &metrics));
+    let publisher = Arc::new(Publisher::new(Vec::new(), Arc::new(Notify::new()), &metrics));
     let settings = PipelineSettings {
         commit_interval: Duration::from_millis(1),
         commit_bytes_max: 1 << 20,
@@ -138,7 +137,7 @@ async fn after_the_disk_was_full_silence_is_counted_anew() {
     tokio::time::sleep(Duration::from_millis(400)).await;
     bench.store.limit_pages(0);
     bench.intake.submit_durably(vec![frame(9)]).await.unwrap();
-    wait_until("the site is loaded again", || bench.times_loaded() == 2).await;
+    wait_until("the site is loaded again", || bench.times_loaded() >= 2).await;
     bench.stop.cancel();
     tokio::task::spawn_blocking(|| bench.thread.join().unwrap()).await.unwrap();
 }

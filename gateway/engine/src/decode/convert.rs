@@ -25,7 +25,26 @@ pub(super) struct Converter {
     range: Option<Range>,
     map: Vec<(RawValue, Value)>,
     invalid: Vec<RawValue>,
+    /// Nothing is looked up in `map` or `invalid`.
+    is_plain: bool,
     pub(super) required: bool,
+}
+
+/// The text that each point had last, so that the same firmware version is not allocated for every frame.
+#[derive(Debug, Default)]
+pub(super) struct Texts(Vec<Option<Arc<str>>>);
+
+impl Texts {
+    fn shared(&mut self, point: u16, text: &str) -> Arc<str> {
+        let position = usize::from(point);
+        if self.0.len() <= position {
+            self.0.resize(position + 1, None);
+        }
+        match &self.0[position] {
+            Some(known) if known.as_ref() == text => Arc::clone(known),
+            _ => Arc::clone(self.0[position].insert(Arc::from(text))),
+        }
+    }
 }
 
 /// Dividing by 10 gives 0.3 where multiplying by 0.1 gives 0.30000000000000004.
@@ -66,21 +85,30 @@ impl Converter {
             range: point.range,
             map: point.map.clone(),
             invalid: point.invalid.clone(),
+            is_plain: point.map.is_empty() && point.invalid.is_empty(),
             required: point.required,
         }
     }
 
     /// The reading of a raw value.
-    pub(super) fn reading(&self, point: u16, raw: Raw<'_>) -> PointReading {
-        let missing = |cause| PointReading { point, value: None, quality: Quality::missing(cause) };
-        if raw == Raw::Null || self.invalid.iter().any(|invalid| matches(invalid, raw)) {
-            return missing(Cause::Invalid);
+    #[inline]
+    pub(super) fn reading(&self, point: u16, raw: Raw<'_>, texts: &mut Texts) -> PointReading {
+        match raw {
+            Raw::Number(number) if self.is_plain && self.value_type == ValueType::Number => {
+                self.number(point, self.scale.apply(number) + self.offset)
+            }
+            _ => self.other_reading(point, raw, texts),
         }
-        if let Some((_, value)) = self.map.iter().find(|(from, _)| matches(from, raw)) {
-            return match value {
-                Value::Number(number) => self.number(point, *number),
-                _ => PointReading { point, value: Some(value.clone()), quality: Quality::GOOD },
-            };
+    }
+
+    fn other_reading(&self, point: u16, raw: Raw<'_>, texts: &mut Texts) -> PointReading {
+        if !self.is_plain
+            && let Some(reading) = self.marked(point, raw)
+        {
+            return reading;
+        }
+        if raw == Raw::Null {
+            return PointReading { point, value: None, quality: Quality::missing(Cause::Invalid) };
         }
         let value = match self.value_type {
             ValueType::Number => {
@@ -89,7 +117,7 @@ impl Converter {
             }
             ValueType::Boolean => as_boolean(raw).map(Value::Boolean),
             ValueType::Enumeration => self.label(raw),
-            ValueType::Text => as_text(raw),
+            ValueType::Text => as_text(point, raw, texts),
         };
         match value {
             Some(value) => PointReading { point, value: Some(value), quality: Quality::GOOD },
@@ -97,7 +125,23 @@ impl Converter {
         }
     }
 
+    /// What the profile says of this very value.
+    fn marked(&self, point: u16, raw: Raw<'_>) -> Option<PointReading> {
+        if self.invalid.iter().any(|invalid| matches(invalid, raw)) {
+            return Some(PointReading { point, value: None, quality: Quality::missing(Cause::Invalid) });
+        }
+        if raw == Raw::Null {
+            return None;
+        }
+        let (_, value) = self.map.iter().find(|(from, _)| matches(from, raw))?;
+        Some(match value {
+            Value::Number(number) => self.number(point, *number),
+            _ => PointReading { point, value: Some(value.clone()), quality: Quality::GOOD },
+        })
+    }
+
     /// The reading of a number that is already in the point's unit.
+    #[inline]
     pub(super) fn number(&self, point: u16, number: f64) -> PointReading {
         if !number.is_finite() {
             return PointReading { point, value: None, quality: Quality::bad(Cause::Type) };
@@ -150,9 +194,9 @@ fn as_boolean(raw: Raw<'_>) -> Option<bool> {
     }
 }
 
-fn as_text(raw: Raw<'_>) -> Option<Value> {
+fn as_text(point: u16, raw: Raw<'_>, texts: &mut Texts) -> Option<Value> {
     match raw {
-        Raw::Text(text) => Some(Value::Text(Arc::from(text))),
+        Raw::Text(text) => Some(Value::Text(texts.shared(point, text))),
         Raw::Number(number) => Some(Value::Text(Arc::from(number.to_string()))),
         Raw::Boolean(boolean) => Some(Value::Text(Arc::from(boolean.to_string()))),
         Raw::Null | Raw::Other => None,

@@ -1,29 +1,77 @@
 //! JSON payloads: one pass over the bytes picks the wanted places and skips the rest.
 //!
-//! The places of a profile are compiled into a tree. `serde_json` drives the parse, so what is JSON and what is not
-//! is not decided here. Keys mostly come in the order of the profile; the search for a key begins behind the last one
-//! that was found.
+//! The places of a profile are compiled into a tree. Plain payloads go through a scanner of our own ([`scan`]);
+//! whatever is not plain is read by `serde_json`, so what is JSON and what is not is not decided here. Keys mostly come
+//! in the order of the profile; the search for a key begins behind the last one that was found.
 
 use std::fmt;
 
-use kerbside_model::Timestamp;
-use kerbside_model::profile::{JsonPath, Origin, Point, TimeField, TimeUnit};
+use kerbside_model::profile::{JsonPath, Origin, Point, TimeField};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::convert::{Converter, Raw};
-use super::{Scratch, point_index, time};
+use super::scan::scan;
+use super::time::{TimeReader, Told};
+use super::{Scratch, point_index};
 
 /// Deeper nesting is refused by `serde_json` itself (128 levels); the tree of a profile is never deeper.
 #[derive(Debug)]
 pub(super) struct JsonPlan {
     nodes: Vec<Node>,
-    time: Option<TimeUnit>,
+    time: Option<TimeReader>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    children: Vec<(String, usize)>,
+    children: Vec<Child>,
     leaves: Vec<Leaf>,
+}
+
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) key: String,
+    pub(super) quoted: Quoted,
+    pub(super) node: usize,
+}
+
+/// A short key as most devices write it, `"key":`, to be compared in one go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quoted {
+    /// The bytes behind one another, the first one lowest, zeros behind.
+    text: u128,
+    mask: u128,
+    /// 0 for a key that is too long or that JSON cannot hold as it is.
+    len: usize,
+}
+
+impl Quoted {
+    const LEN_MAX: usize = size_of::<u128>();
+
+    fn new(key: &str) -> Quoted {
+        let is_plain = key.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+        let quoted = format!("\"{key}\":");
+        if !is_plain || quoted.len() > Quoted::LEN_MAX {
+            return Quoted { text: 0, mask: 0, len: 0 };
+        }
+        let mut text = [0; Quoted::LEN_MAX];
+        let mut mask = [0; Quoted::LEN_MAX];
+        text[..quoted.len()].copy_from_slice(quoted.as_bytes());
+        mask[..quoted.len()].fill(u8::MAX);
+        Quoted { text: u128::from_le_bytes(text), mask: u128::from_le_bytes(mask), len: quoted.len() }
+    }
+
+    /// What stands behind the key, when it is the next one. Nobody says so near the end of the payload.
+    #[inline]
+    pub(super) fn strip<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let next = u128::from_le_bytes(*bytes.first_chunk()?);
+        (self.len > 0 && next & self.mask == self.text).then(|| &bytes[self.len..])
+    }
+}
+
+impl Child {
+    fn new(key: &str, node: usize) -> Child {
+        Child { key: key.to_owned(), quoted: Quoted::new(key), node }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +82,7 @@ enum Leaf {
 
 impl JsonPlan {
     pub(super) fn new(points: &[Point], time: Option<&TimeField>) -> JsonPlan {
-        let mut plan = JsonPlan { nodes: vec![Node::default()], time: time.map(|field| field.unit) };
+        let mut plan = JsonPlan { nodes: vec![Node::default()], time: time.map(TimeReader::new) };
         for (position, point) in points.iter().enumerate() {
             let Origin::Json(paths) = &point.origin else { continue };
             for (rank, path) in paths.iter().enumerate() {
@@ -51,12 +99,12 @@ impl JsonPlan {
     fn add(&mut self, path: &JsonPath, leaf: Leaf) {
         let mut node = 0;
         for key in &path.0 {
-            node = match self.nodes[node].children.iter().find(|(name, _)| name == key) {
-                Some((_, child)) => *child,
+            node = match self.nodes[node].children.iter().find(|child| child.key == *key) {
+                Some(child) => child.node,
                 None => {
                     let child = self.nodes.len();
                     self.nodes.push(Node::default());
-                    self.nodes[node].children.push((key.clone(), child));
+                    self.nodes[node].children.push(Child::new(key, child));
                     child
                 }
             };
@@ -64,14 +112,25 @@ impl JsonPlan {
         self.nodes[node].leaves.push(leaf);
     }
 
-    /// Reads a payload into `scratch`; gives the device's time as it stands.
-    pub(super) fn read(
-        &self,
-        bytes: &[u8],
-        converters: &[Converter],
-        scratch: &mut Scratch,
-    ) -> Result<Option<Timestamp>, String> {
-        let mut pick = Pick { plan: self, converters, scratch, time: None };
+    /// Reads a payload into `scratch`, which has just begun; gives the device's time as it stands.
+    pub(super) fn read(&self, bytes: &[u8], converters: &[Converter], scratch: &mut Scratch) -> Result<Told, String> {
+        if let Some(time) = self.scan(bytes, converters, scratch) {
+            return Ok(time);
+        }
+        scratch.begin(converters.len());
+        self.parse(bytes, converters, scratch)
+    }
+
+    /// The fast way; `None` when the payload is not plain enough for it.
+    pub(super) fn scan(&self, bytes: &[u8], converters: &[Converter], scratch: &mut Scratch) -> Option<Told> {
+        let mut pick = Pick { plan: self, converters, scratch, time: Told::Nothing };
+        scan(bytes, &mut pick)?;
+        Some(pick.time)
+    }
+
+    /// The way for all JSON.
+    pub(super) fn parse(&self, bytes: &[u8], converters: &[Converter], scratch: &mut Scratch) -> Result<Told, String> {
+        let mut pick = Pick { plan: self, converters, scratch, time: Told::Nothing };
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let seed = NodeSeed { pick: &mut pick, node: 0 };
         seed.deserialize(&mut deserializer).and_then(|()| deserializer.end()).map_err(|error| not_json(&error))?;
@@ -83,27 +142,35 @@ fn not_json(error: &serde_json::Error) -> String {
     format!("not valid JSON: {error}")
 }
 
-struct Pick<'a> {
+/// Takes the wanted values as they come.
+pub(super) struct Pick<'a> {
     plan: &'a JsonPlan,
     converters: &'a [Converter],
     scratch: &'a mut Scratch,
-    time: Option<Timestamp>,
+    time: Told,
 }
 
-impl Pick<'_> {
-    fn leaf(&mut self, node: usize, raw: Raw<'_>) {
+impl<'a> Pick<'a> {
+    /// What may stand inside the object at a node.
+    pub(super) fn children(&self, node: usize) -> &'a [Child] {
+        &self.plan.nodes[node].children
+    }
+
+    /// The value at a node.
+    pub(super) fn leaf(&mut self, node: usize, raw: Raw<'_>) {
         let plan = self.plan;
         for leaf in &plan.nodes[node].leaves {
             match *leaf {
                 Leaf::Point { index, rank } => {
-                    let reading = self.converters[usize::from(index)].reading(index, raw);
-                    self.scratch.keep(rank, reading);
+                    let converter = &self.converters[usize::from(index)];
+                    self.scratch.keep(rank, index, |texts| converter.reading(index, raw, texts));
                 }
                 Leaf::Time => {
-                    self.time = match (raw, plan.time) {
-                        (Raw::Number(number), Some(unit)) => time::from_number(number, unit),
-                        (Raw::Text(text), Some(unit)) => time::from_text(text, unit),
-                        _ => None,
+                    self.time = match (raw, &plan.time) {
+                        (Raw::Number(number), Some(reader)) => reader.number(number),
+                        (Raw::Text(text), Some(reader)) => reader.text(text),
+                        (Raw::Null, _) | (_, None) => Told::Nothing,
+                        (Raw::Boolean(_) | Raw::Other, Some(_)) => Told::Unreadable,
                     };
                 }
             }
@@ -173,7 +240,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
                     map.next_value::<IgnoredAny>()?;
                 }
                 Some(Some(position)) => {
-                    let node = children[position].1;
+                    let node = children[position].node;
                     hint = position + 1;
                     map.next_value_seed(NodeSeed { pick: &mut *self.pick, node })?;
                 }
@@ -186,7 +253,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
         let mut position = 0_usize;
         loop {
             let children = &self.pick.plan.nodes[self.node].children;
-            let child = children.iter().find(|(key, _)| key.parse() == Ok(position)).map(|(_, node)| *node);
+            let child = children.iter().find(|child| child.key.parse() == Ok(position)).map(|child| child.node);
             let more = match child {
                 Some(node) => elements.next_element_seed(NodeSeed { pick: &mut *self.pick, node })?.is_some(),
                 None => elements.next_element::<IgnoredAny>()?.is_some(),
@@ -201,7 +268,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
 
 /// Finds which child a key names, without a copy of the key.
 struct KeySeed<'a> {
-    children: &'a [(String, usize)],
+    children: &'a [Child],
     hint: usize,
 }
 
@@ -222,7 +289,7 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
     }
 
     fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Option<usize>, E> {
-        let is_key = |position: &usize| self.children[*position].0.as_bytes() == key;
+        let is_key = |position: &usize| self.children[*position].key.as_bytes() == key;
         let hint = self.hint.min(self.children.len());
         Ok((hint..self.children.len()).chain(0..hint).find(is_key))
     }

@@ -12,9 +12,11 @@ pub(super) fn read(points: &[Point], converters: &[Converter], read: &RegisterRe
         let Origin::Register(field) = &point.origin else { continue };
         let index = point_index(position);
         if let Some(words) = words_of(read, field) {
-            scratch.keep(0, converters[position].reading(index, Raw::Number(number_of(field, words))));
+            let raw = Raw::Number(number_of(field, words));
+            scratch.keep(0, index, |texts| converters[position].reading(index, raw, texts));
         } else if failed(read, field) {
-            scratch.keep(0, PointReading { point: index, value: None, quality: Quality::missing(Cause::ReadFailed) });
+            let missing = PointReading { point: index, value: None, quality: Quality::missing(Cause::ReadFailed) };
+            scratch.keep(0, index, |_| missing);
         }
     }
 }

@@ -226,7 +226,7 @@ fn check(engine: &Engine, now: Timestamp, inputs: &[Input], effects: &Effects) {
     for (position, (device, state)) in site.devices().iter().zip(&engine.devices).enumerate() {
         let index = kerbside_model::DeviceIndex(u32::try_from(position).unwrap());
         let profile = site.profile_of(device);
-        for (condition, slot) in state.conditions.iter().enumerate() {
+        for (condition, slot) in state.conditions.iter() {
             let mut detectors = profile.detectors.iter().zip(&state.detectors);
             let is_held =
                 detectors.any(|(detector, slot)| usize::from(detector.condition) == condition && slot.is_active());

@@ -1,6 +1,6 @@
 //! Alarms: raised, held, cleared, stale.
 
-use kerbside_model::{Input, SourceStatus, UndecodedReason};
+use kerbside_model::{DuplicateReason, Input, SourceStatus, UndecodedReason};
 
 use super::support::*;
 
@@ -42,7 +42,8 @@ fn one_blip_does_not_reach_a_count_of_two_and_a_frame_that_comes_twice_counts_on
     let payload = format!(r#"{{"tilt_deg":50,"ts":{}}}"#, at(39).0);
     assert_eq!(alarms(&send(&mut engine, "MH-2", 40, &payload)), Vec::<String>::new());
     let again = send(&mut engine, "MH-2", 41, &payload);
-    assert_eq!((alarms(&again), again.counts.observations_late), (Vec::new(), 1));
+    let repeated = again.counts.frames_duplicate[DuplicateReason::Repeated as usize];
+    assert_eq!((alarms(&again), repeated, again.observations.len()), (Vec::new(), 1, 0));
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kerbside_model::inventory::{Datum, Device};
 use kerbside_model::profile::*;
-use kerbside_model::site::{AddressRule, CasePolicy, DutyStep, LEDGER, SiteFacts, SourceRule};
+use kerbside_model::site::{AddressRule, CasePolicy, DutyStep, FrameLimits, LEDGER, SiteFacts, SourceRule};
+use kerbside_model::topic::TopicRule;
 use kerbside_model::vocabulary::Kind;
 use kerbside_model::{
     ByteText, Effects, Frame, Input, OperatorAction, Payload, ServiceState, Severity, Site, Timestamp, Value,
@@ -79,7 +80,7 @@ pub(super) fn profile() -> Profile {
         model: String::new(),
         component_class: String::new(),
         payload: PayloadFormat::Json {
-            time: Some(TimeField { path: JsonPath::parse("ts").unwrap(), unit: TimeUnit::Milliseconds }),
+            time: Some(TimeField::new(JsonPath::parse("ts").unwrap(), TimeUnit::Milliseconds)),
         },
         interval: Some(Duration::from_secs(600)),
         points: vec![
@@ -133,7 +134,11 @@ pub(super) fn facts() -> SiteFacts {
             device("MH-2", ServiceState::InService),
             device("MH-3", ServiceState::Commissioning),
         ],
-        sources: vec![SourceRule { source: Arc::from("city"), address: AddressRule::TopicLevel(1) }],
+        sources: vec![SourceRule {
+            source: Arc::from("city"),
+            address: AddressRule::Topic(TopicRule::of_level(1)),
+            claim: None,
+        }],
         cases: CasePolicy {
             platform: LEDGER.to_owned(),
             severity_min: Severity::Minor,
@@ -143,6 +148,7 @@ pub(super) fn facts() -> SiteFacts {
             DutyStep { after: Duration::ZERO, channels: vec!["first".to_owned()] },
             DutyStep { after: Duration::from_secs(300), channels: vec!["second".to_owned()] },
         ],
+        limits: FrameLimits::default(),
     }
 }
 

@@ -75,7 +75,23 @@ pub struct TimeField {
     pub path: JsonPath,
     /// How it is written.
     pub unit: TimeUnit,
+    /// The zone of a local time, by its IANA name; `None` until the site's own is put in.
+    pub zone: Option<String>,
+    /// The device's clock is wrong when it is off by more than this.
+    pub drift_max: Duration,
 }
+
+impl TimeField {
+    /// A time without a zone of its own, and with the usual limit of drift.
+    pub fn new(path: JsonPath, unit: TimeUnit) -> TimeField {
+        TimeField { path, unit, zone: None, drift_max: DRIFT_MAX_DEFAULT }
+    }
+}
+
+/// A device's clock is wrong when it is off by more than this, unless the profile says otherwise.
+pub const DRIFT_MAX_DEFAULT: Duration = Duration::from_secs(600);
+/// Zone of local times when neither profile nor site names one.
+pub const ZONE_DEFAULT: &str = "Asia/Shanghai";
 
 /// How a device writes its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,10 +101,16 @@ pub enum TimeUnit {
     Seconds,
     /// Milliseconds since 1970.
     Milliseconds,
-    /// Seconds or milliseconds, told apart by size (some firmware sends one, some the other).
+    /// Microseconds since 1970.
+    Microseconds,
+    /// Nanoseconds since 1970.
+    Nanoseconds,
+    /// Any of these and of the texts below, told apart by size and form (some firmware sends one, some the other).
     Auto,
-    /// RFC 3339 text.
+    /// RFC 3339 text with an offset.
     Rfc3339,
+    /// Date and time of a zone, as `2026-11-22 08:00:00` or `20261122080000`.
+    Local,
 }
 
 /// A place in a JSON document: the keys on the way; a number also finds an element of an array.

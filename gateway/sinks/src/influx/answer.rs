@@ -43,6 +43,8 @@ pub(super) struct Problem {
     pub(super) kind: ProblemKind,
     /// In a sentence, for people.
     pub(super) words: String,
+    /// The same in Chinese, when a person must mend something: it goes into an alarm.
+    pub(super) words_zh: String,
     /// How long the database asks to be left alone.
     pub(super) retry_after: Option<Duration>,
 }
@@ -74,6 +76,13 @@ impl Answer {
     }
 }
 
+impl Problem {
+    /// Nobody takes anything, and nobody here can mend it.
+    pub(super) fn of_outage(words: String) -> Problem {
+        Problem { kind: ProblemKind::Network, words, words_zh: String::new(), retry_after: None }
+    }
+}
+
 impl ProblemKind {
     fn label(self) -> &'static str {
         match self {
@@ -93,31 +102,27 @@ pub(super) fn classify(config: &InfluxConfig, status: StatusCode, headers: &Head
         200..=299 if !is_page(headers) => Answer::Accepted,
         400 | 422 if speaks_of_data(body) => Answer::Refused { dropped: dropped(&message), reason: message },
         413 => Answer::TooLarge,
-        401 | 403 => later(
-            ProblemKind::Configuration,
-            format!(
-                "token refused ({}): correct sinks.influx.token, it must allow to write to the bucket: {message}",
-                status.as_u16()
-            ),
-        ),
-        404 if json(body).is_some() => later(ProblemKind::Configuration, bucket_missing(config, &message)),
+        401 | 403 => token_refused(status.as_u16(), &message),
+        404 if json(body).is_some() => missing(config, &message),
         300..=399 => {
             let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("elsewhere");
-            later(
-                ProblemKind::Configuration,
-                format!("the database sends us on to {}: correct sinks.influx.url", cut(location)),
+            let location = cut(location);
+            misconfigured(
+                format!("the database sends us on to {location}: correct sinks.influx.url"),
+                format!("时序库将请求转到 {location}：请更正 sinks.influx.url"),
             )
         }
         408 => later(ProblemKind::Timeout, format!("the database gave up waiting (408): {message}")),
         429 | 503 => Answer::Later(Problem {
             kind: ProblemKind::Busy,
             words: format!("the database asks for a pause ({})", status.as_u16()),
+            words_zh: String::new(),
             retry_after: retry_after(headers),
         }),
         500..=599 => later(ProblemKind::Server, format!("the database has a fault ({}): {message}", status.as_u16())),
-        _ => later(
-            ProblemKind::Configuration,
-            format!("not the answer of an InfluxDB ({}): correct sinks.influx.url: {message}", status.as_u16()),
+        other => misconfigured(
+            format!("not the answer of an InfluxDB ({other}): correct sinks.influx.url: {message}"),
+            format!("对方不是 InfluxDB（{other}）：请更正 sinks.influx.url"),
         ),
     }
 }
@@ -131,17 +136,44 @@ pub(super) fn unanswered(error: reqwest::Error) -> Answer {
     later(ProblemKind::Network, format!("no connection: {}", Chain(&error)))
 }
 
-/// What to tell people when the bucket or its organisation is not there.
-pub(super) fn bucket_missing(config: &InfluxConfig, message: &str) -> String {
-    format!(
-        "bucket {} of organisation {} not found: create it or correct sinks.influx.bucket and sinks.influx.org: {message}",
-        config.bucket, config.org
+/// What to tell people when the token may not write.
+fn token_refused(status: u16, message: &str) -> Answer {
+    misconfigured(
+        format!(
+            "token refused ({status}): correct sinks.influx.token, it must allow to write to the bucket: {message}"
+        ),
+        format!("令牌被拒绝（{status}）：请更正 sinks.influx.token，它必须有写入该存储桶的权限"),
     )
+}
+
+/// What to tell people when the bucket or its organisation is not there. InfluxDB names the one that it misses.
+fn missing(config: &InfluxConfig, message: &str) -> Answer {
+    let (org, bucket) = (&config.org, &config.bucket);
+    if message.contains("organization") {
+        return misconfigured(
+            format!("organisation {org} not found: create it or correct sinks.influx.org: {message}"),
+            format!("找不到组织 {org}：请创建它，或更正 sinks.influx.org"),
+        );
+    }
+    misconfigured(
+        format!(
+            "bucket {bucket} of organisation {org} not found: create it or correct sinks.influx.bucket and \
+             sinks.influx.org: {message}"
+        ),
+        format!("找不到组织 {org} 的存储桶 {bucket}：请创建它，或更正 sinks.influx.bucket 和 sinks.influx.org"),
+    )
+}
+
+/// A person must mend something.
+fn misconfigured(words: String, words_zh: String) -> Answer {
+    let words = words.trim_end_matches(": ").to_owned();
+    Answer::Later(Problem { kind: ProblemKind::Configuration, words, words_zh, retry_after: None })
 }
 
 /// The words end with the database's own, when it had any.
 fn later(kind: ProblemKind, words: String) -> Answer {
-    Answer::Later(Problem { kind, words: words.trim_end_matches(": ").to_owned(), retry_after: None })
+    let words = words.trim_end_matches(": ").to_owned();
+    Answer::Later(Problem { kind, words, words_zh: String::new(), retry_after: None })
 }
 
 fn json(body: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
@@ -255,12 +287,18 @@ mod tests {
             ),
             (404, "404 page not found", "correct sinks.influx.url"),
             (405, "", "correct sinks.influx.url"),
+            (
+                404,
+                r#"{"code":"not found","message":"organization name \"city\" not found"}"#,
+                "organisation city not found: create it or correct sinks.influx.org",
+            ),
             (302, "", "sends us on to https://example.org/"),
         ];
         for (status, body, words) in table {
             let problem = problem(check(status, &[("location", "https://example.org/")], body));
             assert_eq!(problem.kind, ProblemKind::Configuration);
             assert!(problem.words.contains(words), "{}", problem.words);
+            assert!(problem.words_zh.contains("sinks.influx."), "{}", problem.words_zh);
         }
     }
 

@@ -3,8 +3,9 @@
 //! `manhole_cover,device=MH-1,grid=3401,profile=x,unit=市政 tilt_deg=41.5,tilt_deg_q="suspect:stale",received_at=1i 0`
 //!
 //! Measurement: the kind of device. Tags, sorted: device, grid, profile and responsible unit, each only when it has
-//! a text. Fields: the points by name, `<point>_q` with flag and cause when a reading is not good, and the time of
-//! arrival in ms. Timestamp: the time of observation in ms. The part before the fields is made once per device.
+//! a text, and the user properties of the message. Fields: the points by name, `<point>_q` with flag and cause when a
+//! reading is not good, and the time of arrival in ms. Timestamp: the time of observation in ms. The part before the
+//! fields is made once per device, unless there are user properties.
 //! Nothing here survives a crash, and nothing needs to: the same batch gives the same bytes.
 
 use std::collections::VecDeque;
@@ -12,18 +13,28 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use kerbside_model::port::TelemetryBatch;
-use kerbside_model::{Flag, PointReading, Profile, Quality, Site, Value};
+use kerbside_model::{Device, Flag, PointReading, Profile, Quality, Site, Tags, Value};
+
+use super::schema;
 
 /// Three decimals.
 const DECIMALS_FACTOR: f64 = 1000.0;
-/// Below this a number times a thousand is an exact integer: 2^53 is larger.
-const DECIMALS_EXACT_BELOW: f64 = 1e15;
+/// Below this a number times a thousand is an exact integer: 2^53 is larger than a thousand times as much.
+const DECIMALS_EXACT_BELOW: f64 = 1e12;
+/// Below 2^53 every whole number is exact.
+const WHOLE_EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+/// Most field keys are shorter.
+const WORD_BYTES_SHORT: usize = 24;
+/// Sign, 16 digits before the point or 12 with a point and three digits behind it, and the comma.
+const NUMBER_BYTES_MAX: usize = 24;
 /// A change of site while an older backlog is sent needs two: the one of the live batches and the older one.
 const SITES_CACHED_MAX: usize = 2;
 /// InfluxDB refuses string fields above 64 KiB (line protocol reference of 2.7); longer text is cut.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 /// The field with the time of arrival, in ms.
 const RECEIVED_AT: &str = "received_at";
+/// No field and no tag may have this name: InfluxDB drops them.
+const TIME: &str = "time";
 
 /// Lines ready to be sent, with where each one ends.
 #[derive(Debug, Default)]
@@ -33,6 +44,19 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// No lines yet, in the memory of others.
+    pub(super) fn reusing(body: Vec<u8>, ends: Vec<usize>) -> Lines {
+        let mut lines = Lines { body, ends };
+        lines.clear();
+        lines
+    }
+
+    /// Forgets all lines.
+    pub(super) fn clear(&mut self) {
+        self.body.clear();
+        self.ends.clear();
+    }
+
     /// How many lines.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
@@ -63,7 +87,10 @@ impl Encoder {
         for (observation, readings) in batch.observations.iter() {
             let Some(series) = cache.series(observation.device.0 as usize) else { continue };
             let line_start = lines.body.len();
-            lines.body.extend_from_slice(&cache.text[series.text]);
+            match batch.observations.tags(observation) {
+                None => lines.body.extend_from_slice(&cache.text[series.text]),
+                Some(tags) => cache.write_series_with(tags, observation.device.0 as usize, &mut lines.body),
+            }
             let fields_start = lines.body.len();
             for reading in readings {
                 if let Some(keys) = cache.points[series.profile].get(usize::from(reading.point)) {
@@ -109,13 +136,23 @@ struct SiteCache {
     series: Vec<Range<u32>>,
     /// The field keys of every profile's points.
     points: Vec<Vec<PointKeys>>,
+    /// Messages that follow one another mostly carry the same properties.
+    properties: Properties,
+}
+
+/// The user properties of a message as tags of a profile's lines, sorted by key.
+#[derive(Debug, Default)]
+struct Properties {
+    of: Option<(Tags, usize)>,
+    /// Keys, each with `,key=value` as it is written.
+    written: Vec<(String, Vec<u8>)>,
 }
 
 /// Field keys of a point, with what always follows them.
 #[derive(Debug)]
 struct PointKeys {
     /// `level_mm=`
-    value: Vec<u8>,
+    value: Word,
     /// `level_mm_q="`
     quality: Vec<u8>,
 }
@@ -132,6 +169,7 @@ impl SiteCache {
             text: Vec::new(),
             series: vec![0..0; site.devices().len()],
             points: site.facts().profiles.iter().map(keys).collect(),
+            properties: Properties::default(),
             site,
         }
     }
@@ -141,12 +179,11 @@ impl SiteCache {
         let profile = usize::from(device.profile);
         if self.series[index].is_empty() {
             let start = self.text.len();
-            let kind = self.site.profile_of(device).kind.name();
-            write_name(&mut self.text, kind, b", ");
-            write_tag(&mut self.text, "device", &device.id);
-            write_tag(&mut self.text, "grid", &device.grid);
-            write_tag(&mut self.text, "profile", &self.site.profile_of(device).name);
-            write_tag(&mut self.text, "unit", &device.unit);
+            let profile_facts = self.site.profile_of(device);
+            write_name(&mut self.text, profile_facts.kind.name(), b", ");
+            for (key, text) in own_tags(device, profile_facts) {
+                write_tag(&mut self.text, key, text);
+            }
             self.text.push(b' ');
             let to_u32 = |size: usize| u32::try_from(size).expect("the names of an inventory take less than 4 GiB");
             self.series[index] = to_u32(start)..to_u32(self.text.len());
@@ -154,16 +191,111 @@ impl SiteCache {
         let text = &self.series[index];
         Some(Series { text: text.start as usize..text.end as usize, profile })
     }
+
+    /// Writes a series text that has user properties as well.
+    fn write_series_with(&mut self, tags: &Tags, index: usize, body: &mut Vec<u8>) {
+        let device = &self.site.devices()[index];
+        let profile = usize::from(device.profile);
+        self.properties.prepare(tags, profile, &self.points[profile]);
+        let profile = self.site.profile_of(device);
+        write_name(body, profile.kind.name(), b", ");
+        let mut properties = self.properties.written.iter().peekable();
+        for (key, text) in own_tags(device, profile) {
+            while let Some((_, written)) = properties.next_if(|(name, _)| name.as_str() < key) {
+                body.extend_from_slice(written);
+            }
+            write_tag(body, key, text);
+        }
+        properties.for_each(|(_, written)| body.extend_from_slice(written));
+        body.push(b' ');
+    }
+}
+
+/// The tags that every line has, sorted by key.
+fn own_tags<'a>(device: &'a Device, profile: &'a Profile) -> [(&'static str, &'a str); 4] {
+    let texts: [&str; 4] = [&device.id, &device.grid, &profile.name, &device.unit];
+    std::array::from_fn(|position| (schema::TAGS[position], texts[position]))
+}
+
+impl Properties {
+    fn prepare(&mut self, tags: &Tags, profile: usize, points: &[PointKeys]) {
+        if self.of.as_ref().is_some_and(|(known, of)| *of == profile && known == tags) {
+            return;
+        }
+        self.of = Some((Arc::clone(tags), profile));
+        self.written.clear();
+        for tag in tags.iter().filter(|tag| !tag.name.is_empty() && !tag.value.is_empty()) {
+            let mut key: String = tag.name.chars().map(plain).collect();
+            while self.is_taken(&key, points) {
+                key.push('_');
+            }
+            let mut written = Vec::new();
+            write_tag(&mut written, &key, &tag.value);
+            self.written.push((key, written));
+        }
+        self.written.sort_unstable();
+    }
+
+    /// A tag and a field of one name cannot be told apart in a query, and InfluxDB 3 refuses them.
+    fn is_taken(&self, key: &str, points: &[PointKeys]) -> bool {
+        let mut escaped = Vec::new();
+        write_name(&mut escaped, key, b",= ");
+        schema::TAGS.contains(&key)
+            || key == TIME
+            || key == RECEIVED_AT
+            || self.written.iter().any(|(known, _)| known == key)
+            || points.iter().any(|keys| keys.are_called(&escaped))
+    }
 }
 
 impl PointKeys {
     fn new(name: &str) -> PointKeys {
-        // InfluxDB drops a field of the name `time`, and `received_at` is ours: a profile's own points step aside.
-        let name = if name == "time" || name == RECEIVED_AT { format!("{name}_") } else { name.to_owned() };
+        // These two are not free: a profile's own points step aside.
+        let name = if name == TIME || name == RECEIVED_AT { format!("{name}_") } else { name.to_owned() };
         let mut key = Vec::new();
         write_name(&mut key, &name, b",= ");
-        PointKeys { value: [key.as_slice(), b"="].concat(), quality: [key.as_slice(), b"_q=\""].concat() }
+        PointKeys { value: Word::new(&[key.as_slice(), b"="].concat()), quality: [key.as_slice(), b"_q=\""].concat() }
     }
+
+    /// Whether one of the two fields has this key, in its escaped form.
+    fn are_called(&self, key: &[u8]) -> bool {
+        self.value.text().strip_suffix(b"=") == Some(key) || self.quality.strip_suffix(b"=\"") == Some(key)
+    }
+}
+
+/// A text that is written very often. A copy of known length is a few instructions, one of any length is a call.
+#[derive(Debug)]
+struct Word {
+    short: [u8; WORD_BYTES_SHORT],
+    len: usize,
+    /// The text when it is longer.
+    long: Vec<u8>,
+}
+
+impl Word {
+    fn new(text: &[u8]) -> Word {
+        let mut word = Word { short: [0; WORD_BYTES_SHORT], len: text.len(), long: Vec::new() };
+        match word.short.get_mut(..text.len()) {
+            Some(short) => short.copy_from_slice(text),
+            None => word.long = text.to_vec(),
+        }
+        word
+    }
+
+    fn text(&self) -> &[u8] {
+        if self.long.is_empty() { &self.short[..self.len] } else { &self.long }
+    }
+
+    fn write(&self, body: &mut Vec<u8>) {
+        if self.long.is_empty() { write_short(body, &self.short, self.len) } else { body.extend_from_slice(&self.long) }
+    }
+}
+
+/// Appends the first `len` bytes.
+fn write_short<const N: usize>(body: &mut Vec<u8>, text: &[u8; N], len: usize) {
+    let end = body.len() + len.min(N);
+    body.extend_from_slice(text);
+    body.truncate(end);
 }
 
 fn write_reading(body: &mut Vec<u8>, keys: &PointKeys, reading: &PointReading) {
@@ -176,16 +308,15 @@ fn write_reading(body: &mut Vec<u8>, keys: &PointKeys, reading: &PointReading) {
             }
         }
         Some(Value::Number(number)) => {
-            body.extend_from_slice(&keys.value);
+            keys.value.write(body);
             write_number(body, *number);
-            body.push(b',');
         }
         Some(Value::Boolean(boolean)) => {
-            body.extend_from_slice(&keys.value);
+            keys.value.write(body);
             body.extend_from_slice(if *boolean { b"true," } else { b"false," });
         }
         Some(Value::Text(text)) => {
-            body.extend_from_slice(&keys.value);
+            keys.value.write(body);
             write_text(body, text);
             body.push(b',');
         }
@@ -214,9 +345,18 @@ fn write_tag(body: &mut Vec<u8>, key: &str, text: &str) {
         return;
     }
     body.push(b',');
-    body.extend_from_slice(key.as_bytes());
+    write_name(body, key, b",= ");
     body.push(b'=');
     write_name(body, text, b",= ");
+}
+
+/// A character of a name as the database gets it: see [`write_name`].
+fn plain(character: char) -> char {
+    match character {
+        '\\' => '/',
+        '\0'..='\x1f' | '\x7f' => ' ',
+        other => other,
+    }
 }
 
 /// A measurement, a tag's value or a field's key.
@@ -237,30 +377,35 @@ fn write_name(body: &mut Vec<u8>, text: &str, escaped: &[u8]) {
     }
 }
 
-/// Sensors send few decimals: such numbers are written as an integer and its fraction, several times as fast as the
-/// shortest decimal of any number is found. Both read back as the same number.
+/// Sensors send whole numbers and few decimals: these are written as integers, several times as fast as the shortest
+/// decimal of any number is found. All read back as the same number. A comma follows.
 fn write_number(body: &mut Vec<u8>, number: f64) {
     let magnitude = number.abs();
-    let scaled = (magnitude * DECIMALS_FACTOR).round();
-    if scaled > DECIMALS_EXACT_BELOW || scaled / DECIMALS_FACTOR != magnitude {
+    let whole = magnitude as u64;
+    let thousandths = (magnitude * DECIMALS_FACTOR + 0.5) as u64;
+    let is_whole = magnitude < WHOLE_EXACT_BELOW && whole as f64 == magnitude;
+    if !is_whole && (magnitude >= DECIMALS_EXACT_BELOW || thousandths as f64 / DECIMALS_FACTOR != magnitude) {
         body.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
+        body.push(b',');
         return;
     }
-    if number.is_sign_negative() {
-        body.push(b'-');
-    }
-    let thousandths = scaled as u64;
-    body.extend_from_slice(itoa::Buffer::new().format(thousandths / 1000).as_bytes());
-    let mut fraction = thousandths % 1000;
-    if fraction > 0 {
-        body.push(b'.');
-        let mut place = 100;
-        while fraction > 0 {
-            body.push(b'0' + u8::try_from(fraction / place).expect("a digit is below ten"));
-            fraction %= place;
-            place /= 10;
+    let mut integer = itoa::Buffer::new();
+    let digits = integer.format(if is_whole { whole } else { thousandths / 1000 }).as_bytes();
+    let mut text = [b'-'; NUMBER_BYTES_MAX];
+    let mut end = usize::from(number.is_sign_negative());
+    text[end..end + digits.len()].copy_from_slice(digits);
+    end += digits.len();
+    if !is_whole {
+        let fraction = thousandths % 1000;
+        let digit = |place: u64| b'0' + (fraction / place % 10) as u8;
+        text[end..end + 4].copy_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
+        end += 4;
+        while text[end - 1] == b'0' {
+            end -= 1;
         }
     }
+    text[end] = b',';
+    write_short(body, &text, end + 1);
 }
 
 /// A string field. Line breaks become spaces: the reference of line protocol does not allow them.
@@ -302,6 +447,7 @@ mod tests {
     fn written(number: f64) -> String {
         let mut body = Vec::new();
         write_number(&mut body, number);
+        assert_eq!(body.pop(), Some(b','));
         String::from_utf8(body).unwrap()
     }
 
@@ -317,7 +463,11 @@ mod tests {
             (1e21, "1e21"),
             (0.1 + 0.2, "0.30000000000000004"),
             (100_000_007.0, "100000007"),
-            (1_767_225_600_000_123.0, "1767225600000123.0"),
+            (1_767_225_600_000_123.0, "1767225600000123"),
+            (-0.0, "-0"),
+            (123_456_789_012.125, "123456789012.125"),
+            (999.999, "999.999"),
+            (9_007_199_254_740_991.0, "9007199254740991"),
         ];
         for (number, text) in cases {
             assert_eq!(written(number), text);

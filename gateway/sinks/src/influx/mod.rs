@@ -2,22 +2,31 @@
 //!
 //! Batches come from memory as they are committed. What did not fit the queue, or was committed before a restart, is
 //! read back from the store ([`Backlog`]); live lines go first, the backlog follows in order and at a pace. Nothing is
-//! dropped but lines that the database itself refuses, one by one and counted: see `deliver`.
+//! dropped: lines that the database itself refuses are found out, counted and kept with the reason: see `deliver`.
 //!
 //! What survives a crash: the cursor. Every batch up to it is in the database; it only moves over a gapless prefix and
 //! is stored at most once a second and at the end, so that after a crash some batches are sent again. A point that is
 //! sent twice is the same point.
 //!
 //! Metrics: `kerbside_influx_points_total`, `kerbside_influx_points_refused_total`, `kerbside_influx_bytes_total`,
-//! `kerbside_influx_requests_total{result}`, `kerbside_influx_request_seconds`, `kerbside_influx_lag_batches{sink}`.
-//! Health: `sink/NAME`.
+//! `kerbside_influx_requests_total{result}`, `kerbside_influx_request_seconds`, and by sink
+//! `kerbside_influx_lag_batches`, `kerbside_influx_backlog_batches`, `kerbside_influx_lag_seconds`,
+//! `kerbside_influx_live_lag_seconds`, `kerbside_influx_requests_allowed`, `kerbside_influx_compressed`.
+//! Health: `sink/NAME`. Condition of the gateway: `telemetry_refused`.
 
+mod alarm;
 mod answer;
+mod backlog;
+mod compression;
+mod conflict;
 mod deliver;
 mod encode;
+mod lag;
 mod meters;
+mod pace;
 mod progress;
 mod pump;
+mod schema;
 mod setup;
 mod status;
 #[cfg(test)]
@@ -26,17 +35,19 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use kerbside_model::port::{Backlog, TelemetryBatch};
-use kerbside_runtime::{Health, Metrics, Secret, Shutdown};
-use tokio::sync::mpsc;
+use kerbside_runtime::{Clock, Health, Metrics, Secret, Shutdown};
+use tokio::sync::{Notify, mpsc};
 
 use crate::http::HttpError;
+pub use alarm::{TELEMETRY_REFUSED, TelemetryAlarm};
 use deliver::Writer;
 use meters::Meters;
 use pump::Pump;
+pub use schema::{FieldConflict, Measurement, SERIES_MAX, Schema, predict};
 use status::Status;
 
 /// Where and how to write.
@@ -60,8 +71,12 @@ pub struct InfluxConfig {
     pub lines_max: usize,
     /// Bytes a request before compression.
     pub bytes_max: usize,
-    /// While a request is under way, lines are gathered for so long before a second one is sent.
+    /// While a request is under way, lines are gathered for so long before another one is sent beside it.
     pub flush_interval: Duration,
+    /// Requests that may be under way at once; how many of them are made is learned from the answers.
+    pub requests_max: usize,
+    /// Share of the time of one request that the backlog may take, reading back included: 1 to 100 %.
+    pub backlog_share_percent: u32,
     /// A request that takes longer has failed.
     pub timeout: Duration,
     /// Longest wait between two tries.
@@ -73,6 +88,8 @@ pub struct InfluxConfig {
 /// Whether request bodies are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gzip {
+    /// By where the database is, and how fast the link to it was measured to be.
+    Auto,
     /// As they are: for a database on the same machine.
     Off,
     /// With gzip at its fastest level: about a seventh of the bytes.
@@ -108,17 +125,25 @@ pub enum InfluxError {
 pub struct InfluxSink {
     writer: Arc<Writer>,
     backlog: Arc<dyn Backlog>,
-    receiver: mpsc::Receiver<TelemetryBatch>,
+    receiver: mpsc::Receiver<OfferedBatch>,
     offered: Arc<Offered>,
     meters: Meters,
     status: Status,
+    clock: Clock,
 }
 
 /// Where committed batches are offered. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct InfluxHandle {
-    sender: mpsc::Sender<TelemetryBatch>,
+    sender: mpsc::Sender<OfferedBatch>,
     offered: Arc<Offered>,
+}
+
+/// A batch in the queue.
+#[derive(Debug)]
+struct OfferedBatch {
+    batch: TelemetryBatch,
+    at: Instant,
 }
 
 /// What the offering side tells besides the batches.
@@ -126,8 +151,12 @@ pub struct InfluxHandle {
 struct Offered {
     /// The newest number that was offered.
     newest: AtomicU64,
-    /// The newest number that found the queue full.
+    /// When the newest batch came, in ms since 1970.
+    newest_at: AtomicI64,
+    /// The newest number that is in the backlog only: it found the queue full, or waits.
     left_through: AtomicU64,
+    /// Rung when a batch waits.
+    left: Notify,
     /// Readings that wait in the queue.
     readings: AtomicUsize,
 }
@@ -144,6 +173,7 @@ impl InfluxSink {
             ("lines_max", config.lines_max),
             ("bytes_max", config.bytes_max),
             ("queue_batches_max", config.queue_batches_max),
+            ("requests_max", config.requests_max),
         ];
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(InfluxError::Limit(name));
@@ -154,7 +184,21 @@ impl InfluxSink {
         let status = Status::new(&config.name, health);
         let writer = Arc::new(Writer::new(config, meters.clone())?);
         let handle = InfluxHandle { sender, offered: Arc::clone(&offered) };
-        Ok((InfluxSink { writer, backlog, receiver, offered, meters, status }, handle))
+        Ok((InfluxSink { writer, backlog, receiver, offered, meters, status, clock: Clock::System }, handle))
+    }
+
+    /// Calls somebody when the database refuses the gateway.
+    #[must_use]
+    pub fn with_alarm(mut self, alarm: TelemetryAlarm) -> InfluxSink {
+        self.status.set_alarm(alarm);
+        self
+    }
+
+    /// Takes the time of day from here: when a line was refused.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> InfluxSink {
+        self.clock = clock;
+        self
     }
 
     /// Delivers until it is told to end; then sends what is in memory within five seconds and stores the cursor.
@@ -176,11 +220,20 @@ impl InfluxHandle {
     pub fn offer(&self, batch: TelemetryBatch) {
         let (sequence, readings) = (batch.sequence, batch.observations.reading_count());
         self.offered.newest.fetch_max(sequence, Ordering::AcqRel);
+        self.offered.newest_at.fetch_max(pump::received_at(&batch).as_millis(), Ordering::AcqRel);
         let waiting = self.offered.readings.fetch_add(readings, Ordering::AcqRel);
         let has_room = waiting == 0 || waiting + readings <= QUEUE_READINGS_MAX;
-        if !has_room || self.sender.try_send(batch).is_err() {
+        let offered = OfferedBatch { batch, at: Clock::stamp() };
+        if !has_room || self.sender.try_send(offered).is_err() {
             self.offered.readings.fetch_sub(readings, Ordering::AcqRel);
             self.offered.left_through.fetch_max(sequence, Ordering::AcqRel);
         }
+    }
+
+    /// Tells of a committed batch that may not be sent yet: it is read back when the backlog gives it.
+    pub fn leave(&self, sequence: u64) {
+        self.offered.newest.fetch_max(sequence, Ordering::AcqRel);
+        self.offered.left_through.fetch_max(sequence, Ordering::AcqRel);
+        self.offered.left.notify_one();
     }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Ranges between holes that are remembered at once; beyond it what has arrived is forgotten and sent again.
+const RANGES_MAX: usize = 4_096;
+
 /// Numbers as ranges without overlap: first -> last, both included.
 #[derive(Debug, Default)]
 struct Ranges(BTreeMap<u64, u64>);
@@ -11,6 +14,22 @@ impl Ranges {
     fn end_of(&self, number: u64) -> Option<u64> {
         let (_, last) = self.0.range(..=number).next_back()?;
         (*last >= number).then_some(*last)
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some((first, last)) = self.0.range(..=number).next_back().map(|(first, last)| (*first, *last)) else {
+            return;
+        };
+        if last < number {
+            return;
+        }
+        self.0.remove(&first);
+        if first < number {
+            self.0.insert(first, number - 1);
+        }
+        if number < last {
+            self.0.insert(number + 1, last);
+        }
     }
 
     fn insert(&mut self, first: u64, last: u64) {
@@ -56,22 +75,44 @@ impl Progress {
         self.taken.end_of(0).unwrap_or(self.cursor)
     }
 
-    /// How many ranges are remembered.
-    pub(super) fn ranges(&self) -> usize {
-        self.taken.0.len()
+    /// How many numbers up to and with this one were not taken up yet.
+    pub(super) fn missing_through(&self, last: u64) -> u64 {
+        let mut missing = last.saturating_add(1);
+        for (first, end) in self.taken.0.range(..=last) {
+            missing -= end.min(&last) - first + 1;
+        }
+        missing
     }
 
-    /// Whether taking this number makes one more range.
-    pub(super) fn would_split(&self, sequence: u64) -> bool {
-        self.taken.end_of(sequence.saturating_sub(1)).is_none()
-    }
-
-    /// Takes a batch up; false when it was taken before.
+    /// Takes a batch up; false when it was taken before, or when remembering it would take one range too many.
     pub(super) fn take(&mut self, sequence: u64) -> bool {
         if self.taken.end_of(sequence).is_some() {
             return false;
         }
+        let would_split = self.taken.end_of(sequence.saturating_sub(1)).is_none();
+        if would_split && self.taken.0.len() >= RANGES_MAX && !self.forget_island() {
+            return false;
+        }
         self.taken.insert(sequence, sequence);
+        true
+    }
+
+    /// A batch that was taken up is left to the backlog after all. It has not arrived.
+    pub(super) fn give_back(&mut self, sequence: u64) {
+        self.taken.remove(sequence);
+    }
+
+    /// Forgets the first range behind a hole of which everything has arrived: it will be read back and sent again,
+    /// which makes the same points. Live lines never wait because too much is remembered.
+    fn forget_island(&mut self) -> bool {
+        let is_done = |first: u64, last: u64| self.done.end_of(first).is_some_and(|end| end >= last);
+        let mut islands = self.taken.0.iter().skip(1);
+        let Some((first, last)) = islands.find(|(first, last)| is_done(**first, **last)) else { return false };
+        let (first, last) = (*first, *last);
+        self.taken.0.remove(&first);
+        // Of a finished range everything was taken, and both touch nothing else: they are the same range.
+        debug_assert_eq!(self.done.0.get(&first), Some(&last));
+        self.done.0.remove(&first);
         true
     }
 
@@ -131,9 +172,29 @@ mod tests {
         assert_eq!(progress.cursor(), 7);
     }
 
+    #[test]
+    fn when_too_many_holes_are_remembered_what_arrived_is_forgotten_and_taken_again() {
+        let mut progress = Progress::new(0);
+        // Every second batch goes live, and all of them but the second one arrive.
+        let live = |number: u64| 2 * number + 2;
+        let count = RANGES_MAX as u64 + 100;
+        for number in 0..count {
+            assert!(progress.take(live(number)), "live batch {number} waits");
+            if number != 1 {
+                progress.finish(live(number));
+            }
+        }
+        assert!(progress.taken.0.len() <= RANGES_MAX);
+        assert!(progress.take(live(0)), "the oldest that arrived was forgotten");
+        assert!(!progress.take(live(1)), "what is under way is never forgotten");
+        assert_eq!(progress.cursor(), 0);
+        let newest = live(count - 1);
+        assert_eq!(progress.missing_through(newest), newest - (RANGES_MAX as u64 - 1));
+    }
+
     proptest! {
         #[test]
-        fn ranges_say_the_same_as_a_set(steps in prop::collection::vec((0_u8..3, 1_u64..40), 0..60)) {
+        fn ranges_say_the_same_as_a_set(steps in prop::collection::vec((0_u8..4, 1_u64..40), 0..60)) {
             let mut progress = Progress::new(0);
             let mut taken = BTreeSet::new();
             let mut done = BTreeSet::new();
@@ -143,6 +204,10 @@ mod tests {
                     1 => if taken.contains(&number) {
                         progress.finish(number);
                         done.insert(number);
+                    },
+                    2 => if taken.contains(&number) && !done.contains(&number) {
+                        progress.give_back(number);
+                        taken.remove(&number);
                     },
                     _ => {
                         progress.skip_through(number);
@@ -156,6 +221,8 @@ mod tests {
                 let prefix = |set: &BTreeSet<u64>| (1..).take_while(|number| set.contains(number)).last().unwrap_or(0);
                 prop_assert_eq!(progress.cursor(), prefix(&done));
                 prop_assert_eq!(progress.taken_through(), prefix(&taken));
+                let missing = (1..=25).filter(|number| !taken.contains(number)).count();
+                prop_assert_eq!(progress.missing_through(25), missing as u64);
             }
         }
     }

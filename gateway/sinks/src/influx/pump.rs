@@ -1,8 +1,10 @@
 //! The sink's loop: what is sent next, what waits, what is read back, when the cursor is stored.
 //!
-//! At most two requests are under way. Live lines leave at once when none of theirs is, and are gathered while one is.
-//! While there is a backlog, each lane has one of the two: the backlog can neither stop live lines nor be starved by
-//! them, and it rests after each request for as long as the request took. During an outage a single request probes.
+//! How many requests may be under way is learned (see `pace`). One of them at most belongs to the backlog, which goes
+//! in order and at a pace of its own (see `backlog`); live lines have the others, and never fewer than one. Live lines
+//! leave at once when none of theirs is under way, and are gathered while one is. A live batch that waited too long is
+//! left to the backlog, so that what a dashboard shows is fresh even when the link is too thin for everything. During
+//! an outage a single request probes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,49 +14,56 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use kerbside_model::port::{Backlog, BacklogError, TelemetryBatch};
-use kerbside_runtime::{Backoff, Chain, Clock, Shutdown};
+use kerbside_model::Timestamp;
+use kerbside_model::port::{BacklogError, TelemetryBatch};
+use kerbside_runtime::{Backoff, Clock, Shutdown};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 
-use super::deliver::{Delivery, Lane, Report, Writer};
+use super::answer::Problem;
+use super::backlog::{Answer, Look, StoreCalls, join, read_answer, words_of};
+use super::deliver::{Delivery, Gathered, Lane, Report, Writer};
 use super::encode::{Encoder, Lines};
+use super::lag::Lag;
 use super::meters::Meters;
 use super::progress::Progress;
 use super::setup::{self, Setup};
 use super::status::Status;
-use super::{InfluxSink, Offered};
+use super::{InfluxSink, Offered, OfferedBatch};
 
-const REQUESTS_UNDER_WAY_MAX: usize = 2;
-/// Between two live requests at least: without it a request would carry the few lines of one commit.
-const LIVE_GAP: Duration = Duration::from_millis(10);
+/// Between the starts of two live requests at least: without it a request would carry the few lines of one commit. It
+/// is most of what a lone line can wait, and bounds what requests cost at 200 a second.
+const LIVE_GAP_MIN: Duration = Duration::from_millis(5);
+/// A machine that is busy answers slowly, and then fewer and larger requests help both sides; but no fewer than these.
+const LIVE_GAP_MAX: Duration = Duration::from_millis(20);
+/// Share of a new sample in the smoothed time of a live request.
+const TOOK_SMOOTHING: f64 = 0.25;
+/// A live batch that waited for so long, while newer ones came than one request carries, is left to the backlog: with
+/// [`GOOD_TIME`] for its request, a dashboard is less than two seconds behind.
+///
+/// [`GOOD_TIME`]: super::pace::GOOD_TIME
+const LIVE_AGE_MAX: Duration = Duration::from_millis(500);
 /// The first wait after a failure: long enough for a connection that was closed while idle.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
-/// Raw frames that one look into the backlog reads back, in bytes.
-const BACKLOG_READ_BYTES_MAX: usize = 1 << 20;
-/// The backlog rests after a request for as long as that took, but no longer than this.
-const BACKLOG_REST_MAX: Duration = Duration::from_secs(5);
-/// The cursor is stored this often: what a crash sends again.
-const CURSOR_STORED_EVERY: Duration = Duration::from_secs(1);
 /// What is in memory may be sent for so long after the end was asked for.
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
-/// Holes between batches that are remembered at once; beyond it live batches wait for the backlog.
-const RANGES_MAX: usize = 4_096;
+/// Health and gauges are written this often.
+const SHOWN_EVERY: Duration = Duration::from_millis(20);
+/// Bodies that arrived are kept for the next lines: one for each lane.
+const SPARES_MAX: usize = 2;
 /// When nothing else is due.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The answer of a call into the store on a thread of its own.
-type StoreAnswer<T> = Result<Result<T, BacklogError>, JoinError>;
-
 pub(super) struct Pump {
     writer: Arc<Writer>,
-    backlog: Arc<dyn Backlog>,
-    receiver: mpsc::Receiver<TelemetryBatch>,
+    receiver: mpsc::Receiver<OfferedBatch>,
     offered: Arc<Offered>,
     meters: Meters,
     status: Status,
+    clock: Clock,
     encoder: Encoder,
     progress: Progress,
+    lag: Lag,
     live: Gathering,
     /// The newest number that came out of the queue; what is missing below it is in the backlog only.
     live_through: u64,
@@ -64,12 +73,23 @@ pub(super) struct Pump {
     blocked: VecDeque<Delivery>,
     under_way: FuturesUnordered<BoxFuture<'static, Report>>,
     live_under_way: usize,
+    /// When the oldest batch of each live delivery that has not arrived came.
+    live_oldest: Vec<Timestamp>,
     /// When the next live request may leave, unless there is a full one.
     live_rests_until: Instant,
+    /// How long live requests take, smoothed.
+    live_took: Duration,
     backlog_under_way: usize,
+    backlog_batches_under_way: usize,
+    /// Lines are gathered up to so many, and bytes up to so many: a little less than one request carries, so that the
+    /// batch that goes beyond it still fits.
+    lines_enough: usize,
+    bytes_enough: usize,
+    spares: Vec<Lines>,
     outage: Outage,
-    store: StoreCalls,
+    calls: StoreCalls,
     setup: Option<JoinHandle<Setup>>,
+    show_due: Instant,
     /// Nothing more will come: what is gathered leaves at once.
     is_ending: bool,
 }
@@ -77,8 +97,8 @@ pub(super) struct Pump {
 /// Live lines on their way into a delivery.
 #[derive(Default)]
 struct Gathering {
-    lines: Lines,
-    sequences: Vec<u64>,
+    gathered: Gathered,
+    /// When the first of them was offered.
     since: Option<Instant>,
 }
 
@@ -87,25 +107,6 @@ struct Outage {
     backoff: Backoff,
     /// Set while the last word of the database was a problem.
     until: Option<Instant>,
-}
-
-/// Reading the backlog and storing the cursor.
-struct StoreCalls {
-    /// Nothing was offered yet: nobody knows how far the backlog reaches.
-    is_probing: bool,
-    batches: VecDeque<TelemetryBatch>,
-    reading: Option<Reading>,
-    backoff: Backoff,
-    rests_until: Instant,
-    storing: Option<JoinHandle<Result<u64, BacklogError>>>,
-    stored: u64,
-    store_due: Instant,
-}
-
-struct Reading {
-    task: JoinHandle<Result<Vec<TelemetryBatch>, BacklogError>>,
-    /// What is missing up to and with this number is wanted; all there is when not known.
-    through: Option<u64>,
 }
 
 /// Reads the cursor, again and again while the store does not give it; `None` when the end came first.
@@ -130,38 +131,40 @@ pub(super) async fn load_cursor(sink: &mut InfluxSink, shutdown: &Shutdown) -> O
 
 impl Pump {
     pub(super) fn new(sink: InfluxSink, cursor: u64) -> Pump {
-        let backoff = Backoff::new(RETRY_FIRST, sink.writer.config().backoff_max);
+        let config = sink.writer.config();
+        let backoff = Backoff::new(RETRY_FIRST, config.backoff_max);
+        let calls = StoreCalls::new(sink.backlog, config, backoff.clone(), cursor);
+        let (lines_enough, bytes_enough) = (enough_of(config.lines_max), enough_of(config.bytes_max));
         let writer = Arc::clone(&sink.writer);
         let now = Clock::stamp();
         Pump {
             writer: sink.writer,
-            backlog: sink.backlog,
             receiver: sink.receiver,
             offered: sink.offered,
             meters: sink.meters,
             status: sink.status,
+            clock: sink.clock,
             encoder: Encoder::default(),
             progress: Progress::new(cursor),
+            lag: Lag::default(),
             live: Gathering::default(),
             live_through: 0,
             read_through: 0,
             blocked: VecDeque::new(),
             under_way: FuturesUnordered::new(),
             live_under_way: 0,
+            live_oldest: Vec::new(),
             live_rests_until: now,
+            live_took: Duration::ZERO,
             backlog_under_way: 0,
-            outage: Outage { backoff: backoff.clone(), until: None },
-            store: StoreCalls {
-                is_probing: true,
-                batches: VecDeque::new(),
-                reading: None,
-                backoff,
-                rests_until: now,
-                storing: None,
-                stored: cursor,
-                store_due: now,
-            },
-            setup: Some(tokio::spawn(async move { setup::check(writer.config()).await })),
+            backlog_batches_under_way: 0,
+            lines_enough,
+            bytes_enough,
+            spares: Vec::new(),
+            outage: Outage { backoff, until: None },
+            calls,
+            setup: Some(tokio::spawn(async move { setup::check(&writer).await })),
+            show_due: now,
             is_ending: false,
         }
     }
@@ -169,13 +172,15 @@ impl Pump {
     pub(super) async fn run(mut self, shutdown: Shutdown) {
         let mut is_open = true;
         while !shutdown.is_cancelled() {
+            self.bytes_enough = enough_of(self.writer.pace().bytes());
             self.take_queued();
             let now = Clock::stamp();
             self.start_requests(now);
             self.start_reading(now);
-            self.start_storing(now);
-            self.show();
-            let wake_at = tokio::time::Instant::from_std(self.wake_at(now));
+            self.calls.store(self.progress.cursor(), now);
+            self.calls.keep(now);
+            let is_shown = self.show(now);
+            let wake_at = tokio::time::Instant::from_std(self.wake_at(now, is_shown));
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 Some(report) = self.under_way.next(), if !self.under_way.is_empty() => self.ended(report),
@@ -183,8 +188,10 @@ impl Pump {
                     Some(batch) => self.take(&batch),
                     None => is_open = false,
                 },
-                (answer, through) = read_answer(&mut self.store.reading) => self.have_read(answer, through),
-                answer = join(&mut self.store.storing) => self.have_stored(answer),
+                () = self.offered.left.notified() => {}
+                look = read_answer(&mut self.calls.reading) => self.have_read(look),
+                answer = join(&mut self.calls.storing) => self.have_stored(answer),
+                answer = join(&mut self.calls.keeping) => self.have_kept(answer),
                 setup = join(&mut self.setup) => if let Ok(setup) = setup {
                     self.set_up(setup);
                 },
@@ -194,18 +201,18 @@ impl Pump {
         self.finish().await;
     }
 
-    /// A database that is not there is looked for again, until it is there or a write tells more.
+    /// A database that is not ready is looked for again, until it is or a write tells more.
     fn set_up(&mut self, setup: Setup) {
-        if matches!(setup, Setup::Unreachable(_)) {
+        if setup.is_open() && !self.status.is_written_to() {
             let writer = Arc::clone(&self.writer);
-            self.setup = Some(tokio::spawn(async move { setup::check_again(writer.config()).await }));
+            self.setup = Some(tokio::spawn(async move { setup::check_again(&writer).await }));
         }
         self.status.set_up(setup, self.writer.config());
     }
 
     fn has_room(&self) -> bool {
-        let config = self.writer.config();
-        self.live.lines.len() < config.lines_max && self.live.lines.bytes() < config.bytes_max
+        let lines = &self.live.gathered.lines;
+        lines.len() < self.lines_enough && lines.bytes() < self.bytes_enough
     }
 
     fn take_queued(&mut self) {
@@ -216,111 +223,130 @@ impl Pump {
         }
     }
 
-    /// Takes a live batch up, unless the backlog was quicker.
-    fn take(&mut self, batch: &TelemetryBatch) {
+    /// Takes a live batch up, unless the backlog was quicker or it is too old to be live.
+    fn take(&mut self, offered: &OfferedBatch) {
+        let OfferedBatch { batch, at } = offered;
         let sequence = batch.sequence;
         self.offered.readings.fetch_sub(batch.observations.reading_count(), Ordering::AcqRel);
         self.live_through = self.live_through.max(sequence);
-        self.store.is_probing = false;
-        if self.progress.ranges() >= RANGES_MAX && self.progress.would_split(sequence) {
-            return;
-        }
-        if self.progress.take(sequence) && !self.live.add(&mut self.encoder, batch) {
+        self.calls.is_probing = false;
+        let is_old = !self.is_ending && !self.receiver.is_empty() && at.elapsed() >= LIVE_AGE_MAX;
+        if !is_old && self.progress.take(sequence) && !self.live.add(&mut self.encoder, offered) {
             self.progress.finish(sequence);
         }
     }
 
     fn start_requests(&mut self, now: Instant) {
-        if self.outage.until.is_some_and(|until| now < until) {
+        if self.outage.until.is_some_and(|until| now < until) || self.calls.is_full() {
             return;
         }
         let is_probe = self.outage.until.is_some();
-        let allowed = if is_probe { 1 } else { REQUESTS_UNDER_WAY_MAX };
+        let allowed = if is_probe { 1 } else { self.writer.pace().requests() };
         while self.under_way.len() < allowed
-            && let Some(delivery) = self.next_delivery(now)
+            && let Some(delivery) = self.next_delivery(now, allowed)
         {
             match delivery.lane {
                 Lane::Live => self.live_under_way += 1,
-                Lane::Backlog => self.backlog_under_way += 1,
+                Lane::Backlog => {
+                    self.backlog_under_way += 1;
+                    self.backlog_batches_under_way = delivery.sequences.len();
+                }
             }
+            let is_crowded = self.under_way.len() + 1 >= allowed && !self.receiver.is_empty();
             let writer = Arc::clone(&self.writer);
-            self.under_way.push(Box::pin(async move { writer.deliver(delivery).await }));
+            self.under_way.push(Box::pin(async move { writer.deliver(delivery, is_crowded).await }));
         }
     }
 
-    fn next_delivery(&mut self, now: Instant) -> Option<Delivery> {
+    fn next_delivery(&mut self, now: Instant, allowed: usize) -> Option<Delivery> {
         if let Some(blocked) = self.blocked.pop_front() {
             return Some(blocked);
         }
-        let config = self.writer.config();
-        let has_backlog = !self.store.batches.is_empty() || self.backlog_under_way > 0;
-        let is_due = match self.live_under_way {
-            _ if self.is_ending => true,
-            0 => now >= self.live_rests_until || !self.has_room(),
-            _ if has_backlog => false,
-            _ => {
-                !self.has_room()
-                    || self.live.since.is_some_and(|since| now.duration_since(since) >= config.flush_interval)
-            }
-        };
-        if is_due && let Some(delivery) = self.live.deliver() {
-            self.live_rests_until = now + LIVE_GAP;
+        let has_backlog = !self.calls.batches.is_empty() || self.backlog_under_way > 0;
+        let live_allowed = if has_backlog { allowed.saturating_sub(1).max(1) } else { allowed };
+        if self.live_under_way < live_allowed
+            && self.is_live_due(now)
+            && let Some(delivery) = self.next_live(now)
+        {
             return Some(delivery);
         }
-        if self.backlog_under_way > 0 || now < self.store.rests_until {
+        if self.backlog_under_way > 0 || now < self.calls.rests_until {
             return None;
         }
         self.next_from_backlog()
     }
 
+    fn is_live_due(&self, now: Instant) -> bool {
+        if self.is_ending || !self.has_room() {
+            return true;
+        }
+        if self.live_under_way == 0 {
+            return now >= self.live_rests_until;
+        }
+        let flush_interval = self.writer.config().flush_interval;
+        self.live.since.is_some_and(|since| now.duration_since(since) >= flush_interval)
+    }
+
+    fn next_live(&mut self, now: Instant) -> Option<Delivery> {
+        let is_old = |since: Instant| now.duration_since(since) >= LIVE_AGE_MAX;
+        if !self.is_ending && !self.receiver.is_empty() && self.live.since.is_some_and(is_old) {
+            // It was full, and waited for a request: now newer lines have this one.
+            self.live.since = None;
+            for sequence in self.live.gathered.sequences.drain(..) {
+                self.progress.give_back(sequence);
+            }
+            self.live.gathered.lines.clear();
+            self.take_queued();
+        }
+        self.live.since.take()?;
+        let fresh = Gathered { lines: self.spares.pop().unwrap_or_default(), ..Gathered::default() };
+        let gathered = std::mem::replace(&mut self.live.gathered, fresh);
+        self.live_rests_until = now + (self.live_took * 2).clamp(LIVE_GAP_MIN, LIVE_GAP_MAX);
+        self.live_oldest.push(gathered.oldest);
+        Some(Delivery::new(Lane::Live, gathered))
+    }
+
     fn next_from_backlog(&mut self) -> Option<Delivery> {
-        let config = self.writer.config();
-        let (mut lines, mut sequences) = (Lines::default(), Vec::new());
-        while lines.len() < config.lines_max && lines.bytes() < config.bytes_max {
-            let Some(batch) = self.store.batches.pop_front() else { break };
-            let before = lines.len();
-            self.encoder.encode(&batch, &mut lines);
-            if lines.len() == before {
+        if self.calls.batches.is_empty() {
+            return None;
+        }
+        let mut gathered = Gathered { lines: self.spares.pop().unwrap_or_default(), ..Gathered::default() };
+        while gathered.lines.len() < self.lines_enough && gathered.lines.bytes() < self.bytes_enough {
+            let Some(batch) = self.calls.batches.pop_front() else { break };
+            if !gathered.add(&mut self.encoder, &batch) {
                 self.progress.finish(batch.sequence);
-            } else {
-                sequences.push(batch.sequence);
             }
         }
-        if sequences.is_empty() { None } else { Some(Delivery::new(Lane::Backlog, sequences, lines)) }
+        if gathered.sequences.is_empty() { None } else { Some(Delivery::new(Lane::Backlog, gathered)) }
     }
 
     /// A delivery came back: finished, or with a problem.
     fn ended(&mut self, report: Report) {
-        let lane = report.delivery.lane;
-        match lane {
-            Lane::Live => self.live_under_way -= 1,
+        let Report { mut delivery, problem, progressed, took, refused, refusals } = report;
+        match delivery.lane {
+            Lane::Live => {
+                self.live_under_way -= 1;
+                self.live_took = self.live_took.mul_f64(1.0 - TOOK_SMOOTHING) + took.mul_f64(TOOK_SMOOTHING);
+            }
             Lane::Backlog => self.backlog_under_way -= 1,
         }
-        self.status.refused(report.refused, report.last_refusal);
-        if report.progressed {
+        self.status.refused(refused, refusals.last());
+        if progressed {
             self.outage.backoff.reset();
         }
         let now = Clock::stamp();
-        if let Some(problem) = report.problem {
-            let wait = problem.retry_after.map(|wait| wait.max(RETRY_FIRST));
-            let is_waiting = self.outage.until.is_some_and(|until| now < until);
-            if wait.is_some() || !is_waiting {
-                let until = now + wait.unwrap_or_else(|| self.outage.backoff.next_wait());
-                self.outage.until = Some(self.outage.until.map_or(until, |known| known.max(until)));
-            }
-            self.status.problem_found(&problem);
-            match lane {
-                Lane::Live => self.blocked.push_front(report.delivery),
-                Lane::Backlog => self.blocked.push_back(report.delivery),
-            }
+        // Of a delivery that is to go on, the refused lines are known now and its batches have not arrived yet.
+        let arrived = if problem.is_none() { std::mem::take(&mut delivery.sequences) } else { Vec::new() };
+        if refusals.is_empty() {
+            self.finish_batches(&arrived);
+        } else {
+            self.calls.refuse(refusals, arrived, &self.clock);
+        }
+        if let Some(problem) = problem {
+            self.blocked_by(&problem, delivery, now);
             return;
         }
-        for sequence in &report.delivery.sequences {
-            self.progress.finish(*sequence);
-        }
-        if lane == Lane::Backlog {
-            self.store.rests_until = now + report.took.min(BACKLOG_REST_MAX);
-        }
+        self.arrived(delivery, took, now);
         // A request that left before another one met the problem says nothing about it.
         if self.outage.until.is_none_or(|until| now >= until) {
             self.outage.until = None;
@@ -328,9 +354,51 @@ impl Pump {
         }
     }
 
+    /// A delivery waits until the database may be asked again.
+    fn blocked_by(&mut self, problem: &Problem, delivery: Delivery, now: Instant) {
+        let wait = problem.retry_after.map(|wait| wait.max(RETRY_FIRST));
+        let is_waiting = self.outage.until.is_some_and(|until| now < until);
+        if wait.is_some() || !is_waiting {
+            let until = now + wait.unwrap_or_else(|| self.outage.backoff.next_wait());
+            self.outage.until = Some(self.outage.until.map_or(until, |known| known.max(until)));
+        }
+        self.status.problem_found(problem);
+        match delivery.lane {
+            Lane::Live => self.blocked.push_front(delivery),
+            Lane::Backlog => self.blocked.push_back(delivery),
+        }
+    }
+
+    fn finish_batches(&mut self, sequences: &[u64]) {
+        for sequence in sequences {
+            self.progress.finish(*sequence);
+        }
+    }
+
+    fn arrived(&mut self, delivery: Delivery, took: Duration, now: Instant) {
+        match delivery.lane {
+            Lane::Live => {
+                if let Some(position) = self.live_oldest.iter().position(|oldest| *oldest == delivery.oldest) {
+                    self.live_oldest.swap_remove(position);
+                }
+                if self.backlog_batches() == 0 {
+                    self.lag.whole_through(delivery.newest);
+                }
+            }
+            Lane::Backlog => {
+                self.lag.whole_through(delivery.newest);
+                self.backlog_batches_under_way = 0;
+                self.calls.rest(took, now);
+            }
+        }
+        if self.spares.len() < SPARES_MAX {
+            self.spares.extend(delivery.into_spare());
+        }
+    }
+
     /// Up to which number batches are known to be in the backlog only; `None` when nobody knows how far it reaches.
     fn backlog_through(&self) -> Option<u64> {
-        if self.store.is_probing {
+        if self.calls.is_probing {
             return None;
         }
         // In this order: what was left before the queue was seen empty does not stand behind anything in the queue.
@@ -338,32 +406,40 @@ impl Pump {
         Some(if self.receiver.is_empty() { self.live_through.max(left_through) } else { self.live_through })
     }
 
+    /// Batches that have to be read back, or were and have not arrived.
+    fn backlog_batches(&self) -> u64 {
+        let missing = self.backlog_through().map_or(0, |through| self.progress.missing_through(through));
+        missing + (self.calls.batches.len() + self.backlog_batches_under_way) as u64
+    }
+
     fn start_reading(&mut self, now: Instant) {
-        let is_idle = self.store.reading.is_none() && self.store.batches.is_empty();
-        if !is_idle || self.outage.until.is_some() || now < self.store.rests_until {
+        if !self.calls.may_read(now) || self.outage.until.is_some() {
             return;
         }
         let through = self.backlog_through();
         let from = self.progress.taken_through();
-        if through.is_some_and(|through| through <= from) {
-            return;
+        if through.is_none_or(|through| through > from) {
+            self.calls.read(from, through, now);
         }
-        let backlog = Arc::clone(&self.backlog);
-        let task = tokio::task::spawn_blocking(move || backlog.read_after(from, BACKLOG_READ_BYTES_MAX));
-        self.store.reading = Some(Reading { task, through });
     }
 
-    fn have_read(&mut self, answer: StoreAnswer<Vec<TelemetryBatch>>, through: Option<u64>) {
+    fn have_read(&mut self, look: Look) {
+        let Look { answer, through, took } = look;
         let batches = match answer {
             Ok(Ok(batches)) => batches,
+            Ok(Err(BacklogError::Waits(words))) => {
+                self.status.backlog_waits(words);
+                self.calls.must_wait(Clock::stamp());
+                return;
+            }
             failed => {
                 self.status.backlog_failed(words_of(failed));
-                self.store.rests_until = Clock::stamp() + self.store.backoff.next_wait();
+                self.calls.has_failed(Clock::stamp());
                 return;
             }
         };
-        self.store.backoff.reset();
-        self.status.backlog_works();
+        self.calls.has_read(took);
+        self.status.backlog_gives();
         self.read_through = batches.last().map_or(self.read_through, |last| last.sequence);
         let wanted = through.unwrap_or(u64::MAX);
         let covered = match batches.last() {
@@ -371,56 +447,71 @@ impl Pump {
             None => through.unwrap_or(0),
         };
         if batches.is_empty() && through.is_none() {
-            self.store.is_probing = false;
+            self.calls.is_probing = false;
         }
         for batch in batches {
             if batch.sequence <= wanted && self.progress.take(batch.sequence) {
-                self.store.batches.push_back(batch);
+                self.calls.batches.push_back(batch);
             }
         }
         // What is missing among the numbers that were read is gone: the quota dropped it.
         self.progress.skip_through(covered);
     }
 
-    fn start_storing(&mut self, now: Instant) {
-        let cursor = self.progress.cursor();
-        if self.store.storing.is_some() || cursor == self.store.stored || now < self.store.store_due {
-            return;
-        }
-        self.store.store_due = now + CURSOR_STORED_EVERY;
-        self.store.storing = Some(self.store_cursor(cursor));
-    }
-
-    fn store_cursor(&self, cursor: u64) -> JoinHandle<Result<u64, BacklogError>> {
-        let (backlog, name) = (Arc::clone(&self.backlog), self.writer.config().name.clone());
-        tokio::task::spawn_blocking(move || backlog.delivered_through(&name, cursor).map(|()| cursor))
-    }
-
-    fn have_stored(&mut self, answer: StoreAnswer<u64>) {
+    fn have_stored(&mut self, answer: Answer<u64>) {
         match answer {
             Ok(Ok(cursor)) => {
-                self.store.stored = cursor;
+                self.calls.stored = cursor;
                 self.status.backlog_works();
             }
             failed => self.status.backlog_failed(words_of(failed)),
         }
     }
 
-    fn show(&mut self) {
+    fn have_kept(&mut self, answer: Answer<()>) {
+        match answer {
+            Ok(Ok(())) => {
+                let arrived = self.calls.kept();
+                self.finish_batches(&arrived);
+                self.status.backlog_works();
+            }
+            failed => {
+                self.status.backlog_failed(words_of(failed));
+                self.calls.not_kept(Clock::stamp());
+            }
+        }
+    }
+
+    /// Writes health and gauges; false when that has to wait a little.
+    fn show(&mut self, now: Instant) -> bool {
+        if now < self.show_due {
+            return false;
+        }
+        self.show_due = now + SHOWN_EVERY;
         let newest = self.offered.newest.load(Ordering::Acquire).max(self.read_through);
         let lag = newest.saturating_sub(self.progress.cursor());
-        self.meters.lag_batches.set(i64::try_from(lag).unwrap_or(i64::MAX));
-        let reads_back = !self.store.batches.is_empty() || self.backlog_under_way > 0;
-        self.status.show(reads_back.then_some(lag));
+        let newest_at = Timestamp(self.offered.newest_at.load(Ordering::Acquire));
+        let gathering = self.live.since.map(|_| self.live.gathered.oldest);
+        let live = self.live_oldest.iter().copied().chain(gathering).min();
+        let backlog = self.backlog_batches();
+        let behind = self.lag.behind(now, backlog, newest_at, live);
+        let to_gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.meters.lag_batches.set(to_gauge(lag));
+        self.meters.backlog_batches.set(to_gauge(backlog));
+        self.meters.lag_seconds.set(to_gauge(behind.whole.as_secs()));
+        self.meters.live_lag_seconds.set(to_gauge(behind.live.as_secs()));
+        self.status.show((backlog > 0).then_some(behind));
+        true
     }
 
     /// The next time that something is due without anything happening.
-    fn wake_at(&self, now: Instant) -> Instant {
+    fn wake_at(&self, now: Instant, is_shown: bool) -> Instant {
         let flush = self.live.since.and_then(|since| since.checked_add(self.writer.config().flush_interval));
-        let store = (self.progress.cursor() != self.store.stored).then_some(self.store.store_due);
-        let due = [self.outage.until, flush, store, Some(self.store.rests_until), Some(self.live_rests_until)];
+        let show = (!is_shown).then_some(self.show_due);
+        let own = [self.outage.until, flush, show, Some(self.live_rests_until)];
+        let due = own.into_iter().chain(self.calls.due(self.progress.cursor()));
         let is_ahead = |at: &Instant| *at > now;
-        due.into_iter().flatten().filter(is_ahead).min().unwrap_or(now + IDLE)
+        due.flatten().filter(is_ahead).min().unwrap_or(now + IDLE)
     }
 
     /// Sends what is in memory, if the database takes it now, and stores the cursor. The rest is in the store.
@@ -430,7 +521,7 @@ impl Pump {
         while let Ok(batch) = self.receiver.try_recv() {
             self.take(&batch);
         }
-        self.store.batches.clear();
+        self.calls.batches.clear();
         let deadline = tokio::time::Instant::from_std(Clock::stamp() + FLUSH_WITHIN);
         while self.outage.until.is_none() {
             self.start_requests(Clock::stamp());
@@ -442,61 +533,70 @@ impl Pump {
                 _ => break,
             }
         }
-        if self.store.storing.is_some() {
-            let answer = join(&mut self.store.storing).await;
-            self.have_stored(answer);
-        }
-        let cursor = self.progress.cursor();
-        if cursor != self.store.stored {
-            let answer = self.store_cursor(cursor).await;
-            self.have_stored(answer);
-        }
+        self.finish_store(deadline).await;
         if let Some(setup) = self.setup.take() {
             setup.abort();
         }
-        self.show();
+        self.show_due = Clock::stamp();
+        self.show(self.show_due);
+    }
+
+    /// Refused lines first: the cursor must not pass a line that nobody has.
+    async fn finish_store(&mut self, deadline: tokio::time::Instant) {
+        while self.calls.has_unkept() {
+            self.calls.keep_at_once(Clock::stamp());
+            let Ok(answer) = tokio::time::timeout_at(deadline, join(&mut self.calls.keeping)).await else { break };
+            let has_failed = !matches!(answer, Ok(Ok(())));
+            self.have_kept(answer);
+            if has_failed {
+                break;
+            }
+        }
+        if self.calls.storing.is_some() {
+            let answer = join(&mut self.calls.storing).await;
+            self.have_stored(answer);
+        }
+        let cursor = self.progress.cursor();
+        if cursor != self.calls.stored {
+            let answer = self.calls.store_cursor(cursor).await;
+            self.have_stored(answer);
+        }
     }
 }
 
-impl Gathering {
+fn enough_of(limit: usize) -> usize {
+    limit - limit / 8
+}
+
+impl Gathered {
     /// Appends a batch; false when it has no lines.
-    fn add(&mut self, encoder: &mut Encoder, batch: &TelemetryBatch) -> bool {
+    pub(super) fn add(&mut self, encoder: &mut Encoder, batch: &TelemetryBatch) -> bool {
         let before = self.lines.len();
         encoder.encode(batch, &mut self.lines);
         if self.lines.len() == before {
             return false;
         }
+        let received_at = received_at(batch);
+        if self.sequences.is_empty() {
+            self.oldest = received_at;
+        }
+        self.newest = self.newest.max(received_at);
         self.sequences.push(batch.sequence);
-        self.since.get_or_insert_with(Clock::stamp);
         true
     }
-
-    fn deliver(&mut self) -> Option<Delivery> {
-        self.since.take()?;
-        let lines = std::mem::take(&mut self.lines);
-        Some(Delivery::new(Lane::Live, std::mem::take(&mut self.sequences), lines))
-    }
 }
 
-/// Waits for a task and takes it away when it has ended; waits for ever when there is none.
-async fn join<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
-    let Some(handle) = task else { return std::future::pending().await };
-    let answer = handle.await;
-    *task = None;
-    answer
+/// When the batch came: the first of its observations is as good as any, they came within one commit.
+pub(super) fn received_at(batch: &TelemetryBatch) -> Timestamp {
+    batch.observations.iter().next().map(|(observation, _)| observation.received_at).unwrap_or_default()
 }
 
-async fn read_answer(reading: &mut Option<Reading>) -> (StoreAnswer<Vec<TelemetryBatch>>, Option<u64>) {
-    let Some(Reading { task, through }) = reading else { return std::future::pending().await };
-    let (answer, through) = (task.await, *through);
-    *reading = None;
-    (answer, through)
-}
-
-fn words_of<T>(failed: StoreAnswer<T>) -> String {
-    match failed {
-        Ok(Ok(_)) => String::new(),
-        Ok(Err(error)) => Chain(&error).to_string(),
-        Err(error) => format!("access the backlog of the store: {error}"),
+impl Gathering {
+    fn add(&mut self, encoder: &mut Encoder, offered: &OfferedBatch) -> bool {
+        let has_lines = self.gathered.add(encoder, &offered.batch);
+        if has_lines {
+            self.since.get_or_insert(offered.at);
+        }
+        has_lines
     }
 }

@@ -1,7 +1,10 @@
 //! The sink against a strict stand-in of the database, and the encoder against a parser of its own.
 
+mod catching_up;
 mod delivery;
-mod lines;
+pub(super) mod lines;
+mod looking;
+mod refusals;
 mod stand_in;
 
 use std::collections::BTreeMap;
@@ -11,7 +14,7 @@ use std::time::Duration;
 
 use kerbside_model::alarm::Severity;
 use kerbside_model::inventory::Device;
-use kerbside_model::port::{Backlog, BacklogError, TelemetryBatch};
+use kerbside_model::port::{Backlog, BacklogError, RefusedPoint, TelemetryBatch};
 use kerbside_model::profile::{Origin, PayloadFormat, Point, ValueType};
 use kerbside_model::site::{CasePolicy, LEDGER, SiteFacts};
 use kerbside_model::vocabulary::Kind;
@@ -32,12 +35,14 @@ pub(super) fn config(url: &str) -> InfluxConfig {
         bytes_max: 1 << 20,
         flush_interval: Duration::from_millis(20),
         timeout: Duration::from_secs(5),
+        requests_max: 4,
+        backlog_share_percent: 50,
         backoff_max: Duration::from_millis(20),
         queue_batches_max: 256,
     }
 }
 
-fn point(name: &str, value_type: ValueType) -> Point {
+pub(super) fn point(name: &str, value_type: ValueType) -> Point {
     Point {
         name: name.into(),
         value_type,
@@ -52,11 +57,11 @@ fn point(name: &str, value_type: ValueType) -> Point {
     }
 }
 
-fn device(id: &str) -> Device {
+pub(super) fn device(id: &str) -> Device {
     Device { id: id.to_owned(), address: id.to_owned(), ..Device::default() }
 }
 
-fn site_of(profile: &str, points: Vec<Point>, devices: Vec<Device>) -> Arc<Site> {
+pub(super) fn site_of(profile: &str, points: Vec<Point>, devices: Vec<Device>) -> Arc<Site> {
     let profile = Profile {
         name: profile.to_owned(),
         version: 1,
@@ -82,6 +87,7 @@ fn site_of(profile: &str, points: Vec<Point>, devices: Vec<Device>) -> Arc<Site>
             close_after: Duration::from_secs(60),
         },
         duty: Vec::new(),
+        limits: kerbside_model::site::FrameLimits::default(),
     }))
 }
 
@@ -122,8 +128,12 @@ struct Store {
     batches: Mutex<BTreeMap<u64, TelemetryBatch>>,
     /// Every cursor that was ever stored, in order.
     cursors: Mutex<Vec<u64>>,
+    /// Every line that was refused, in order.
+    refused: Mutex<Vec<RefusedPoint>>,
     reads: AtomicUsize,
     is_broken: AtomicBool,
+    /// Nothing is wrong, and nothing is given yet.
+    waits: AtomicBool,
 }
 
 impl Store {
@@ -138,7 +148,7 @@ impl Store {
     }
 
     fn check(&self) -> Result<(), BacklogError> {
-        if self.is_broken.load(Ordering::SeqCst) { Err(BacklogError("disk on fire".into())) } else { Ok(()) }
+        if self.is_broken.load(Ordering::SeqCst) { Err(BacklogError::Store("disk on fire".into())) } else { Ok(()) }
     }
 }
 
@@ -146,6 +156,9 @@ impl Backlog for Store {
     fn read_after(&self, sequence: u64, _bytes_max: usize) -> Result<Vec<TelemetryBatch>, BacklogError> {
         self.check()?;
         self.reads.fetch_add(1, Ordering::SeqCst);
+        if self.waits.load(Ordering::SeqCst) {
+            return Err(BacklogError::Waits("waiting for the clock".to_owned()));
+        }
         let batches = self.batches.lock().unwrap();
         Ok(batches.range(sequence + 1..).take(Store::BATCHES_A_READ).map(|(_, batch)| batch.clone()).collect())
     }
@@ -159,6 +172,12 @@ impl Backlog for Store {
     fn cursor(&self, _sink: &str) -> Result<u64, BacklogError> {
         self.check()?;
         Ok(self.last_cursor())
+    }
+
+    fn keep_refused(&self, _sink: &str, points: &[RefusedPoint]) -> Result<(), BacklogError> {
+        self.check()?;
+        self.refused.lock().unwrap().extend_from_slice(points);
+        Ok(())
     }
 }
 

@@ -1,17 +1,16 @@
 //! What the embedded broker does with a message before it acknowledges it: hand it to the intake and wait for the
 //! commit. Keeps nothing; a message that is not committed is not acknowledged, and the device sends it again.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_model::{ByteText, Frame, Input, Payload};
 use kerbside_runtime::{Clock, Intake, IntakeClosed, Receipt, Shutdown};
 use mqtt5::QoS;
-use mqtt5::broker::{BrokerEventHandler, ClientPublishEvent, PublishAction};
+use mqtt5::broker::{ClientPublishEvent, PublishAction};
 use mqtt5::packet::publish::PublishPacket;
-use prometheus::IntCounter;
+
+use super::tally::Tally;
 
 /// How long the end of the gateway waits for the commits of messages that are on their way.
 const FINISH_WAIT: Duration = Duration::from_secs(3);
@@ -24,15 +23,15 @@ pub(super) struct Hook {
     source: Arc<str>,
     intake: Intake,
     clock: Clock,
-    messages: IntCounter,
+    tally: Arc<Tally>,
     shutdown: Shutdown,
     pipeline_ended: Shutdown,
 }
 
 impl Hook {
-    pub(super) fn new(source: &str, intake: Intake, clock: Clock, messages: IntCounter) -> Hook {
+    pub(super) fn new(source: &str, intake: Intake, clock: Clock, tally: Arc<Tally>) -> Hook {
         let source = Arc::from(source);
-        Hook { source, intake, clock, messages, shutdown: Shutdown::new(), pipeline_ended: Shutdown::new() }
+        Hook { source, intake, clock, tally, shutdown: Shutdown::new(), pipeline_ended: Shutdown::new() }
     }
 
     /// The same, giving up soon after `shutdown`.
@@ -40,19 +39,28 @@ impl Hook {
         Hook { shutdown, ..self }
     }
 
+    /// Holds a message back; no longer than the gateway runs.
+    pub(super) async fn pause(&self, span: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(span) => {}
+            () = self.shutdown.cancelled() => {}
+        }
+    }
+
     /// Told when a message found that the pipeline has ended.
     pub(super) fn pipeline_ended(&self) -> Shutdown {
         self.pipeline_ended.clone()
     }
 
-    async fn take(&self, event: ClientPublishEvent) -> PublishAction {
+    /// Returns when the message may be acknowledged and sent on.
+    pub(super) async fn take(&self, event: ClientPublishEvent) -> PublishAction {
         let handed_over = tokio::select! {
             handed_over = self.hand_over(&event) => handed_over,
             () = self.gives_up() => return without_acknowledgement(),
         };
         match handed_over {
             Ok(()) => {
-                self.messages.inc();
+                self.tally.taken(event.qos, event.topic.len() + event.payload.len());
                 routed(event)
             }
             Err(IntakeClosed) => {
@@ -81,15 +89,6 @@ impl Hook {
     async fn gives_up(&self) {
         self.shutdown.cancelled().await;
         tokio::time::sleep(FINISH_WAIT).await;
-    }
-}
-
-impl BrokerEventHandler for Hook {
-    fn on_client_publish<'a>(
-        &'a self,
-        event: ClientPublishEvent,
-    ) -> Pin<Box<dyn Future<Output = PublishAction> + Send + 'a>> {
-        Box::pin(self.take(event))
     }
 }
 

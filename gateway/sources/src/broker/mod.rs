@@ -1,136 +1,100 @@
 //! The embedded MQTT broker: what devices publish to frames, and commits to acknowledgements.
 //!
-//! For sites without a broker of their own: devices connect here with MQTT 3.1.1 or 5. A message at QoS 1 or 2 is
-//! acknowledged to the device only when it is committed to disk. That holds with no other broker that was tried: they
-//! acknowledge from memory. Every topic that does not begin with `$` becomes a frame, and is then routed to whoever
-//! subscribes.
+//! For sites without a broker of their own: devices connect here with MQTT 3.1.1 or 5, in plain or with TLS. A message
+//! at QoS 1 or 2 is acknowledged to the device only when it is committed to disk. That holds with no other broker that
+//! was tried: they acknowledge from memory. Every topic becomes a frame, and is then routed to whoever subscribes.
 //!
 //! **What survives a crash**: every message that was acknowledged. Sessions, subscriptions and messages that wait for
 //! an absent subscriber are in memory only and are lost.
 //!
-//! **Limits, and when to take Mosquitto instead**:
-//! - One connection sends one message a commit, because the next is read after the acknowledgement. Many connections
-//!   share a commit: measured with `fdatasync`, 10 connections gave 2,000 messages a second and 100 gave 12,500. A few
-//!   fast connections (a LoRaWAN network server) belong on Mosquitto and the `mqtt` source.
-//! - No TLS and no retained messages; per absent subscriber 1,000 messages or 1 MiB, kept for an hour. Sites that need
-//!   more, or need other programs to rely on their subscriptions, take Mosquitto.
-//! - The last will of a device is routed to subscribers and is no frame; a silent device is found by its silence.
-//! - At most `connections_max` connections and `packet_bytes_max` bytes a packet; while the pipeline is full every
-//!   connection waits, and the devices keep their messages.
+//! **Who may come in** (`accounts.rs`): accounts of the configuration, accounts of a file with hashed passwords, and
+//! clients with a certificate of the site's own authority that is made out to their account. **What they may do**
+//! (`rights.rs`): devices publish below their own name only, and subscribe to nothing unless it is allowed. What is
+//! denied is answered with 0x87 in MQTT 5; MQTT 3.1.1 has no such answer, so there it is acknowledged and discarded,
+//! and counted in both.
 //!
-//! **Metrics**, by `source`: `kerbside_broker_messages_total`, `kerbside_broker_connections`.
+//! **Limits** (`settings.rs`): each has a name, and docs/broker.md says what happens beyond it.
+//! - One connection sends one message a commit, because the next is read after the acknowledgement. Many connections
+//!   share a commit: measured with a commit at once (`fdatasync`), 10 connections gave 2,000 messages a second and 100
+//!   gave 12,500; where commits are gathered for 100 ms, a connection gives ten a second. A few fast connections (a
+//!   LoRaWAN network server) belong on Mosquitto and the `mqtt` source.
+//! - No retained messages: a message is sent on without the flag, and a will that asks for it is not sent on. The last
+//!   will of a device is routed to subscribers and is no frame; a silent device is found by its silence.
+//! - While the pipeline is full every connection waits, and the devices keep their messages. A client above its rate
+//!   waits too; nothing is dropped.
+//!
+//! **Metrics**, by `source`: `kerbside_broker_connections`, `kerbside_broker_sessions`,
+//! `kerbside_broker_connects_total` (`result`), `kerbside_broker_messages_total` (`qos`), `kerbside_broker_bytes_total`, `kerbside_broker_slowed_total`,
+//! `kerbside_broker_refused_total` (`reason`), `kerbside_broker_acl_denied_total` (`action`).
 
 mod accounts;
+mod files;
+mod guard;
 mod hook;
+mod listener;
+mod pace;
+mod password;
+mod presence;
+mod rights;
+mod settings;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_runtime::health::HealthReporter;
-use kerbside_runtime::{Clock, Health, Intake, Metrics, Secret, Shutdown};
-use mqtt5::broker::{BrokerConfig as EmbeddedConfig, MqttBroker, StorageBackendType, StorageConfig};
-use prometheus::IntGauge;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use kerbside_runtime::{Clock, Health, Intake, Metrics, Shutdown};
+use mqtt5::broker::router::MessageRouter;
+use mqtt5::broker::storage::QueueLimits;
+use mqtt5::broker::sys_topics::BrokerStats;
+use mqtt5::broker::{BrokerConfig as EmbeddedConfig, DynamicStorage, MemoryBackend, ResourceLimits, ResourceMonitor};
+use tokio::sync::{Semaphore, broadcast};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{error, info};
+
+pub use self::password::{NoRandomness, hash_password, random_password};
+pub use self::rights::{ACCOUNT, Rights, TopicPattern, is_account_name};
+pub use self::settings::{BrokerAccount, BrokerConfig, BrokerError, BrokerLimits, BrokerTls};
+pub use self::tls::ServerTlsError;
 
 use self::accounts::Accounts;
+use self::guard::Gate;
 use self::hook::Hook;
+use self::listener::{Embedded, Listener, Problems, bind};
+use self::presence::Presence;
+use self::tally::Tally;
+use self::tls::ServerTls;
 
-/// The shortest packet limit that the broker takes.
-const PACKET_BYTES_MIN: usize = 1024;
-/// How many messages wait for an absent subscriber.
-const QUEUED_MESSAGES_MAX: usize = 1_000;
-/// How many bytes wait for an absent subscriber.
-const QUEUED_BYTES_MAX: usize = 1024 * 1024;
 /// How long an absent subscriber is remembered.
 const SESSION_EXPIRY: Duration = Duration::from_secs(3600);
-/// How long the end of the gateway waits for connections to close; the broker itself gives up after 5 s.
-const STOP_WAIT: Duration = Duration::from_secs(6);
-/// How often the connections are counted.
-const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The embedded broker.
-#[derive(Clone, Debug)]
-pub struct BrokerConfig {
-    /// Name of the source in the configuration.
-    pub name: String,
-    /// Where to listen; port 0 takes a free one. Without accounts only a loopback address is possible.
-    pub listen: SocketAddr,
-    /// User names with their passwords; none lets everybody in.
-    pub accounts: Vec<(String, Secret)>,
-    /// Longest packet that is taken, bytes; a longer one ends its connection.
-    pub packet_bytes_max: usize,
-    /// Most connections at a time.
-    pub connections_max: usize,
-}
-
-/// The embedded broker cannot work.
-#[derive(Debug, thiserror::Error)]
-pub enum BrokerError {
-    /// Anybody on the network could raise alarms.
-    #[error("listen on {listen} without accounts: give accounts, or listen on a loopback address such as 127.0.0.1")]
-    OpenToAll {
-        /// As configured.
-        listen: SocketAddr,
-    },
-    /// An account that nobody could use, or two of one name.
-    #[error("use account {username:?}: user names are unique, and neither name nor password is empty")]
-    Account {
-        /// As configured.
-        username: String,
-    },
-    /// A number outside its range.
-    #[error("use {setting} of {value}: must be at least {least}")]
-    Range {
-        /// Which setting.
-        setting: &'static str,
-        /// As configured.
-        value: usize,
-        /// The smallest that is possible.
-        least: usize,
-    },
-    /// The address is taken, or is not this machine's.
-    #[error("listen on {listen}: stop what uses this address, or choose another with the source's key `listen`")]
-    Unavailable {
-        /// As configured.
-        listen: SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The broker library cannot listen.
-    #[error("listen on {listen}")]
-    Bind {
-        /// As configured.
-        listen: SocketAddr,
-        /// Why.
-        #[source]
-        source: mqtt5::MqttError,
-    },
-}
+/// Topics that one client of MQTT 5 may abbreviate; each is kept in memory, and a device has a handful.
+const TOPIC_ALIASES_MAX: u16 = 32;
 
 /// A broker that is not yet listening.
-#[derive(Debug)]
 pub struct BrokerSource {
     config: BrokerConfig,
+    accounts: Accounts,
+    tls: Option<ServerTls>,
     hook: Hook,
+    tally: Arc<Tally>,
     health: HealthReporter,
-    connections: IntGauge,
 }
 
 /// A broker that listens.
 #[derive(Debug)]
 pub struct BrokerHandle {
     local_addr: SocketAddr,
+    tls_addr: Option<SocketAddr>,
     task: JoinHandle<()>,
 }
 
 impl BrokerSource {
-    /// Checks the configuration; nothing is opened yet.
+    /// Checks the configuration and reads accounts and certificates; nothing is opened yet.
     pub fn new(
         config: BrokerConfig,
         intake: Intake,
@@ -138,55 +102,74 @@ impl BrokerSource {
         metrics: &Metrics,
         health: &Health,
     ) -> Result<BrokerSource, BrokerError> {
-        check(&config)?;
-        let label = [config.name.as_str()];
-        let messages = metrics
-            .counters("kerbside_broker_messages_total", "Messages taken over by the embedded broker.", &["source"])
-            .with_label_values(&label);
-        let connections = metrics
-            .gauges("kerbside_broker_connections", "Clients connected to the embedded broker.", &["source"])
-            .with_label_values(&label);
+        settings::check(&config)?;
+        let tally = Arc::new(Tally::new(&config.name, metrics));
         Ok(BrokerSource {
-            hook: Hook::new(&config.name, intake, clock, messages),
+            accounts: Accounts::new(&config)?,
+            tls: config.tls.as_ref().map(ServerTls::load).transpose()?,
+            hook: Hook::new(&config.name, intake, clock, Arc::clone(&tally)),
+            tally,
             health: health.component(format!("source/{}", config.name)),
-            connections,
             config,
         })
     }
 
-    /// Listens and serves until the shutdown; the address is taken when this returns.
+    /// Listens and serves until the shutdown; the addresses are taken when this returns.
     pub async fn start(self, shutdown: Shutdown) -> Result<BrokerHandle, BrokerError> {
-        let listen = self.config.listen;
-        // The broker library would wrap the system's reason in lines of advice of its own.
-        let free = TcpListener::bind(listen).await.map_err(|source| BrokerError::Unavailable { listen, source })?;
-        drop(free);
-        let bind_error = |source| BrokerError::Bind { listen, source };
-        let hook = Arc::new(self.hook.until(shutdown.clone()));
-        let pipeline_ended = hook.pipeline_ended();
-        let mut broker = MqttBroker::with_config(embedded_config(&self.config, hook)).await.map_err(bind_error)?;
-        if !self.config.accounts.is_empty() {
-            broker = broker.with_auth_provider(Arc::new(Accounts::new(&self.config.accounts)));
+        let embedded = embedded(&self.config.limits);
+        embedded.router.initialize().await.map_err(BrokerError::Prepare)?;
+        let (mut plain, mut secure) = (None, None);
+        for (listen, is_tls) in self.config.listens() {
+            let listener = bind(listen).await?;
+            if is_tls { secure = Some(listener) } else { plain = Some(listener) }
         }
-        let local_addr = broker
-            .local_addr()
-            .ok_or_else(|| bind_error(mqtt5::MqttError::InvalidState("there is no listener".to_owned())))?;
-        info!(source = %self.config.name, address = %local_addr, "embedded broker listens");
-        let supervisor = Supervisor {
+        let unavailable = |source| BrokerError::Unavailable { listen: self.config.listen, source };
+        let tls_addr = secure.as_ref().map(|listener| listener.local_addr()).transpose().map_err(unavailable)?;
+        let plain_addr = plain.as_ref().map(|listener| listener.local_addr()).transpose().map_err(unavailable)?;
+        let local_addr = plain_addr.or(tls_addr).expect("there is always one address to listen on");
+        info!(source = %self.config.name, address = %local_addr, tls = ?tls_addr, "embedded broker listens");
+        let hook = self.hook.until(shutdown.clone());
+        let listener = Listener {
+            pipeline_ended: hook.pipeline_ended(),
+            room: Arc::new(Semaphore::new(self.config.limits.connections_max)),
+            gate: Arc::new(Gate {
+                accounts: self.accounts,
+                hook,
+                limits: self.config.limits,
+                presence: Presence::default(),
+                router: Arc::clone(&embedded.router),
+                tally: self.tally,
+            }),
             source: self.config.name,
+            embedded,
+            plain,
+            secure,
+            tls: self.tls,
+            connections: JoinSet::new(),
             health: self.health,
-            connections: self.connections,
+            problems: Problems::default(),
             shutdown,
-            pipeline_ended,
         };
-        supervisor.health.ok();
-        Ok(BrokerHandle { local_addr, task: tokio::spawn(supervisor.run(broker)) })
+        listener.tell_health();
+        Ok(BrokerHandle { local_addr, tls_addr, task: tokio::spawn(listener.run()) })
+    }
+}
+
+impl std::fmt::Debug for BrokerSource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("BrokerSource").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
 impl BrokerHandle {
-    /// Where it listens.
+    /// Where it listens: for plain connections, or for TLS when there is nothing else.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where it listens for connections with TLS.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addr
     }
 
     /// Waits until it has stopped.
@@ -197,83 +180,33 @@ impl BrokerHandle {
     }
 }
 
-/// Runs the broker and looks after its health.
-struct Supervisor {
-    source: String,
-    health: HealthReporter,
-    connections: IntGauge,
-    shutdown: Shutdown,
-    pipeline_ended: Shutdown,
-}
-
-impl Supervisor {
-    async fn run(self, mut broker: MqttBroker) {
-        let stats = broker.stats();
-        let mut ready = broker.ready_receiver();
-        let stop = broker.shutdown_handle();
-        let serving = broker.run();
-        tokio::pin!(serving);
-        let mut count = tokio::time::interval(COUNT_INTERVAL);
-        // The broker does not hear a shutdown that comes before it is ready.
-        let mut is_ready = false;
-        let reason = loop {
-            tokio::select! {
-                ended = &mut serving => {
-                    let detail = ended.err().map_or_else(|| "it stopped by itself".to_owned(), |error| error.to_string());
-                    error!(source = %self.source, detail, "embedded broker ended");
-                    self.connections.set(0);
-                    self.health.down(detail);
-                    return;
-                }
-                changed = ready.wait_for(|ready| *ready), if !is_ready => is_ready = changed.is_ok(),
-                () = self.shutdown.cancelled(), if is_ready => break "stopped",
-                () = self.pipeline_ended.cancelled(), if is_ready => break "the pipeline has ended",
-                _ = count.tick() => {
-                    let connected = stats.clients_connected.load(std::sync::atomic::Ordering::Relaxed);
-                    self.connections.set(i64::try_from(connected).unwrap_or(i64::MAX));
-                }
-            }
-        };
-        self.health.down(reason);
-        stop.shutdown();
-        if tokio::time::timeout(STOP_WAIT, &mut serving).await.is_err() {
-            warn!(source = %self.source, "embedded broker did not stop in time");
-        }
-        self.connections.set(0);
-    }
-}
-
-fn check(config: &BrokerConfig) -> Result<(), BrokerError> {
-    if config.accounts.is_empty() && !config.listen.ip().is_loopback() {
-        return Err(BrokerError::OpenToAll { listen: config.listen });
-    }
-    for (index, (username, password)) in config.accounts.iter().enumerate() {
-        let is_double = config.accounts[..index].iter().any(|(other, _)| other == username);
-        if username.is_empty() || password.expose().is_empty() || is_double {
-            return Err(BrokerError::Account { username: username.clone() });
-        }
-    }
-    let range = |setting, value, least| Err(BrokerError::Range { setting, value, least });
-    if config.packet_bytes_max < PACKET_BYTES_MIN {
-        return range("packet limit", config.packet_bytes_max, PACKET_BYTES_MIN);
-    }
-    if config.connections_max == 0 {
-        return range("connection limit", 0, 1);
-    }
-    Ok(())
-}
-
-fn embedded_config(config: &BrokerConfig, hook: Arc<Hook>) -> EmbeddedConfig {
-    let storage = StorageConfig::new()
-        .with_backend(StorageBackendType::Memory)
-        .with_max_queued_messages_per_client(QUEUED_MESSAGES_MAX)
-        .with_max_queued_bytes_per_client(QUEUED_BYTES_MAX);
-    EmbeddedConfig::new()
-        .with_bind_addresses(vec![config.listen])
-        .with_max_clients(config.connections_max)
-        .with_max_packet_size(config.packet_bytes_max)
+/// The parts of the library, with our limits.
+fn embedded(limits: &BrokerLimits) -> Embedded {
+    let queue = QueueLimits { max_messages: limits.queued_messages_max, max_bytes: limits.queued_bytes_max };
+    let storage = Arc::new(DynamicStorage::Memory(MemoryBackend::with_queue_limits(queue)));
+    let mut config = EmbeddedConfig::new()
+        .with_max_packet_size(limits.packet_bytes_max)
         .with_session_expiry(SESSION_EXPIRY)
-        .with_storage(storage)
-        .with_sys_topics_enabled(false)
-        .with_event_handler(hook)
+        .with_server_receive_maximum(limits.inflight_max)
+        .with_client_channel_capacity(limits.queued_messages_max)
+        .with_sys_topics_enabled(false);
+    config.topic_alias_maximum = TOPIC_ALIASES_MAX;
+    config.max_subscriptions_per_client = limits.subscriptions_max;
+    // What it limits is limited before a client gets there, and slowed down instead of refused.
+    let unlimited = ResourceLimits {
+        max_connections: usize::MAX,
+        max_connections_per_ip: usize::MAX,
+        max_message_rate_per_client: 0,
+        max_bandwidth_per_client: 0,
+        max_connection_rate: u32::MAX,
+        rate_limit_window: Duration::from_secs(1),
+    };
+    Embedded {
+        config,
+        router: Arc::new(MessageRouter::with_storage(Arc::clone(&storage)).with_fallback_queue_limits(queue)),
+        storage,
+        stats: Arc::new(BrokerStats::new()),
+        monitor: Arc::new(ResourceMonitor::new(unlimited)),
+        stop: broadcast::channel(1).0,
+    }
 }

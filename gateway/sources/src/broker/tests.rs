@@ -1,5 +1,9 @@
 //! The embedded broker with rumqttc's client. No test needs a network or waits without a state to wait for.
 
+mod access;
+mod limits;
+mod tls;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -8,7 +12,9 @@ use kerbside_runtime::{Clock, Health, HealthState, Intake, IntakeReceiver, Metri
 use rumqttc::{AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{BrokerConfig, BrokerError, BrokerHandle, BrokerSource};
+use super::{
+    BrokerAccount, BrokerConfig, BrokerError, BrokerHandle, BrokerLimits, BrokerSource, BrokerTls, Rights, TopicPattern,
+};
 
 /// How long anything that must happen may take.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -27,14 +33,35 @@ struct Device {
     events: EventLoop,
 }
 
-fn config() -> BrokerConfig {
+pub(super) fn config() -> BrokerConfig {
     BrokerConfig {
         name: "own".to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
+        tls: None,
         accounts: Vec::new(),
-        packet_bytes_max: 64 * 1024,
-        connections_max: 1_000,
+        accounts_file: None,
+        device_rights: rights(&["city/+/+/{account}/#"], &[]),
+        limits: BrokerLimits {
+            connections_max: 1_000,
+            connections_per_account_max: 1_000,
+            packet_bytes_max: 64 * 1024,
+            inflight_max: 100,
+            messages_per_second_max: 1_000,
+            keep_alive_max: Duration::from_secs(65_535),
+            subscriptions_max: 32,
+            queued_messages_max: 1_000,
+            queued_bytes_max: 1024 * 1024,
+        },
     }
+}
+
+fn rights(publish: &[&str], subscribe: &[&str]) -> Rights {
+    let patterns = |texts: &[&str]| texts.iter().map(|text| TopicPattern::parse(text).unwrap()).collect();
+    Rights { publish: patterns(publish), subscribe: patterns(subscribe) }
+}
+
+fn account(name: &str, password: &str) -> BrokerAccount {
+    BrokerAccount { name: name.to_owned(), password: Secret::new(password), rights: Rights::everything() }
 }
 
 async fn run(config: BrokerConfig) -> Running {
@@ -72,6 +99,29 @@ impl Running {
         Device { client, events }
     }
 
+    /// Honours every submission from now on, and says how many there were when the test lets it end.
+    fn commits(&mut self) -> tokio::task::JoinHandle<usize> {
+        let (_intake, closed) = Intake::new(1, 1);
+        let mut receiver = std::mem::replace(&mut self.receiver, closed);
+        tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(submission) = receiver.next().await {
+                count += submission.inputs.len();
+                submission.receipt.honour();
+            }
+            count
+        })
+    }
+
+    async fn health_says(&self, words: &str) {
+        soon(words, async {
+            while !self.health.snapshot()[0].detail.contains(words) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
     async fn metric_is(&self, line: &str) {
         soon(line, async {
             while !self.metrics.encode().lines().any(|other| other == line) {
@@ -107,6 +157,17 @@ impl Device {
         })
         .await
     }
+
+    async fn accepted(&mut self) {
+        self.event("a CONNACK", |event| matches!(event, Event::Incoming(Packet::ConnAck(_))).then_some(())).await;
+    }
+
+    async fn refused(&mut self) -> ConnectReturnCode {
+        match soon("an answer", self.events.poll()).await {
+            Err(ConnectionError::ConnectionRefused(code)) => code,
+            other => panic!("not refused but {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -138,7 +199,7 @@ async fn a_message_is_acknowledged_only_after_its_commit() {
     assert!(early.is_err(), "acknowledged before the commit");
     receipt.honour();
     device.acknowledgement().await;
-    running.metric_is("kerbside_broker_messages_total{source=\"own\"} 1").await;
+    running.metric_is("kerbside_broker_messages_total{qos=\"1\",source=\"own\"} 1").await;
     running.metric_is("kerbside_broker_connections{source=\"own\"} 1").await;
 }
 
@@ -208,7 +269,7 @@ async fn subscribers_get_what_is_published_and_nothing_is_retained() {
 #[tokio::test]
 async fn only_who_knows_an_account_gets_in() {
     let mut config = config();
-    config.accounts = vec![("cover".to_owned(), Secret::new("right")), ("pole".to_owned(), Secret::new("other"))];
+    config.accounts = vec![account("cover", "right"), account("pole", "other")];
     let running = run(config).await;
     for login in [None, Some(("cover", "wrong")), Some(("cover", "other")), Some(("nobody", "right"))] {
         for _ in 0..3 {
@@ -223,7 +284,13 @@ async fn only_who_knows_an_account_gets_in() {
     }
     // A dozen failures do not lock out the address for those who know.
     let mut device = running.device("cover-1", Some(("cover", "right")));
-    device.event("a CONNACK", |event| matches!(event, Event::Incoming(Packet::ConnAck(_))).then_some(())).await;
+    device.accepted().await;
+    running.metric_is("kerbside_broker_refused_total{reason=\"password\",source=\"own\"} 6").await;
+    running.metric_is("kerbside_broker_refused_total{reason=\"account\",source=\"own\"} 6").await;
+    running.metric_is("kerbside_broker_connects_total{result=\"refused\",source=\"own\"} 12").await;
+    running.metric_is("kerbside_broker_connects_total{result=\"accepted\",source=\"own\"} 1").await;
+    running.health_says("127.0.0.1:").await;
+    running.health_says("last refusal: nobody at 127.0.0.1:").await;
 }
 
 #[tokio::test]
@@ -255,7 +322,7 @@ async fn a_hundred_devices_share_commits() {
         soon("the last acknowledgement", device).await.unwrap();
     }
     assert_eq!(seen.len(), 300);
-    running.metric_is("kerbside_broker_messages_total{source=\"own\"} 300").await;
+    running.metric_is("kerbside_broker_messages_total{qos=\"1\",source=\"own\"} 300").await;
 }
 
 #[tokio::test]
@@ -322,19 +389,6 @@ async fn the_broker_ends_with_the_pipeline_and_acknowledges_nothing() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_are_refused() {
-    let mut config = config();
-    config.connections_max = 1;
-    let running = run(config).await;
-    let mut first = running.device("cover-1", None);
-    let accepted = |event: &Event| matches!(event, Event::Incoming(Packet::ConnAck(_))).then_some(());
-    first.event("a CONNACK", accepted).await;
-    running.metric_is("kerbside_broker_connections{source=\"own\"} 1").await;
-    let mut second = running.device("cover-2", None);
-    assert!(soon("a refusal", second.events.poll()).await.is_err());
-}
-
-#[tokio::test]
 async fn a_taken_address_is_told() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = config();
@@ -351,15 +405,22 @@ async fn a_taken_address_is_told() {
 #[tokio::test]
 async fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
     type Change = fn(&mut BrokerConfig);
-    let cases: [(Change, &str); 5] = [
+    let cases: [(Change, &str); 9] = [
         (|config| config.listen = "0.0.0.0:1883".parse().unwrap(), "listen on 0.0.0.0:1883 without accounts: give"),
-        (|config| config.accounts = vec![("a".to_owned(), Secret::new(""))], "use account \"a\""),
+        (|config| config.accounts = vec![account("a", "")], "use account \"a\""),
+        (|config| config.accounts = vec![account("a", "1"), account("a", "2")], "use account \"a\""),
+        (|config| config.accounts = vec![account("a/b", "1")], "use account \"a/b\""),
+        (|config| config.limits.packet_bytes_max = 1, "use packet limit of 1: must be at least 1024"),
+        (|config| config.limits.connections_max = 0, "use connection limit of 0: must be at least 1"),
+        (|config| config.limits.messages_per_second_max = 0, "use message rate of 0: must be at least 1"),
+        (|config| config.accounts_file = Some("/nowhere/accounts".into()), "read accounts from /nowhere/accounts"),
         (
-            |config| config.accounts = vec![("a".to_owned(), Secret::new("1")), ("a".to_owned(), Secret::new("2"))],
-            "use account \"a\"",
+            |config| {
+                let (certificate, key) = ("/nowhere/a.pem".into(), "/nowhere/a.key".into());
+                config.tls = Some(BrokerTls { listen: None, certificate, key, client_ca: None });
+            },
+            "serve TLS",
         ),
-        (|config| config.packet_bytes_max = 1, "use packet limit of 1: must be at least 1024"),
-        (|config| config.connections_max = 0, "use connection limit of 0: must be at least 1"),
     ];
     for (change, words) in cases {
         let mut config = config();

@@ -28,6 +28,11 @@ impl Acks {
         self.open += 1;
     }
 
+    /// How many messages have no acknowledgement yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.packets.len()
+    }
+
     /// What came since the last submission is released by `mark`. A mark may be given twice.
     pub(super) fn close(&mut self, mark: u64) {
         if self.open > 0 {

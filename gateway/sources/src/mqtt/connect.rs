@@ -1,4 +1,4 @@
-//! From nothing to an accepted session: name, TCP, TLS, CONNECT, CONNACK. Keeps nothing and counts nothing.
+//! From nothing to an accepted session: name, TCP, TLS, WebSocket, CONNECT, CONNACK. Keeps nothing and counts nothing.
 
 use std::io;
 use std::time::Duration;
@@ -7,16 +7,17 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Context;
-use super::codec::{CodecError, ConnAck, Decoder, Incoming, put_connect};
+use super::codec::{CodecError, ConnAck, Decoder, Incoming};
+use super::inbox::Inbox;
+use super::outgoing::put_connect;
 use super::socket::Socket;
+use super::websocket::{self, WebSocket};
+use super::{Context, Transport};
 
 /// How long each of the two halves, reaching the broker and being accepted by it, may take.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a read has room for: some hundred messages, and below the size from which allocators ask the kernel each time.
-pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// TCP or TLS.
+/// TCP or TLS, or a WebSocket on one of them.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 pub(super) type Stream = Box<dyn Duplex>;
@@ -38,6 +39,12 @@ pub(super) enum ConnectionError {
     },
     #[error("agree on TLS with {endpoint}")]
     Tls {
+        endpoint: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("agree on a WebSocket with {endpoint}")]
+    WebSocket {
         endpoint: String,
         #[source]
         source: io::Error,
@@ -72,13 +79,14 @@ pub(super) enum ConnectionError {
 pub(super) struct Opened {
     pub(super) stream: Stream,
     /// What came behind the CONNACK.
-    pub(super) buffer: BytesMut,
+    pub(super) inbox: Inbox,
     pub(super) decoder: Decoder,
     pub(super) answer: ConnAck,
 }
 
-/// Reaches the broker and is accepted by it.
+/// Reaches the broker and is accepted by it. Files of credentials are read again before.
 pub(super) async fn open(context: &Context) -> Result<Opened, ConnectionError> {
+    context.credentials.refresh().await;
     let no_answer = |step| move |_| ConnectionError::NoAnswer { step, endpoint: context.endpoint.clone() };
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, reach(context)).await.map_err(no_answer("connect to"))??;
     tokio::time::timeout(CONNECT_TIMEOUT, log_in(context, stream)).await.map_err(no_answer("log in at"))?
@@ -94,26 +102,49 @@ async fn reach(context: &Context) -> Result<Stream, ConnectionError> {
     let tcp = TcpStream::connect(addresses.as_slice()).await.map_err(tcp_error)?;
     tcp.set_nodelay(true).map_err(tcp_error)?;
     let tcp = Socket::new(tcp).map_err(tcp_error)?;
-    let Some((connector, name)) = &context.tls else { return Ok(Box::new(tcp)) };
+    let (Some(connector), Some(name)) = (context.credentials.connector(), &context.server_name) else {
+        return upgrade(context, tcp).await;
+    };
     let tls = connector
         .connect(name.clone(), tcp)
         .await
         .map_err(|source| ConnectionError::Tls { endpoint: context.endpoint.clone(), source })?;
-    Ok(Box::new(tls))
+    upgrade(context, tls).await
+}
+
+/// The stream itself, or a WebSocket on it.
+async fn upgrade(context: &Context, stream: impl Duplex + 'static) -> Result<Stream, ConnectionError> {
+    let config = &context.config;
+    match &config.transport {
+        Transport::Tcp => Ok(Box::new(stream)),
+        Transport::WebSocket { path } => {
+            let address = websocket::address(&config.host, config.port, path);
+            let socket = WebSocket::upgrade(stream, &address)
+                .await
+                .map_err(|source| ConnectionError::WebSocket { endpoint: context.endpoint.clone(), source })?;
+            Ok(Box::new(socket))
+        }
+    }
 }
 
 async fn log_in(context: &Context, mut stream: Stream) -> Result<Opened, ConnectionError> {
     let broken = |source| ConnectionError::Broken { endpoint: context.endpoint.clone(), source };
     let codec = |source| ConnectionError::Codec { endpoint: context.endpoint.clone(), source };
     let mut out = BytesMut::new();
-    put_connect(&context.config, &mut out);
+    put_connect(&context.config, &context.credentials.shown(), &mut out);
     stream.write_all(&out).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
     let mut decoder = Decoder::new(context.config.version, context.config.packet_bytes_max);
-    let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    let mut inbox = Inbox::new();
     loop {
-        match decoder.next(&mut buffer).map_err(codec)? {
-            Some(Incoming::ConnAck(answer)) => return accept(context, Opened { stream, buffer, decoder, answer }),
+        let mut rest = inbox.unread();
+        let packet = decoder.next(&mut rest).map_err(codec)?;
+        match packet {
+            Some(Incoming::ConnAck(answer)) => {
+                let behind = rest.len();
+                inbox.keep(behind);
+                return accept(context, Opened { stream, inbox, decoder, answer });
+            }
             Some(Incoming::Disconnect(reason)) => {
                 return Err(ConnectionError::Refused { endpoint: context.endpoint.clone(), reason });
             }
@@ -123,7 +154,9 @@ async fn log_in(context: &Context, mut stream: Stream) -> Result<Opened, Connect
             }
             None => {}
         }
-        if stream.read_buf(&mut buffer).await.map_err(broken)? == 0 {
+        let count = stream.read(inbox.spare()).await.map_err(broken)?;
+        inbox.filled(count);
+        if count == 0 {
             return Err(ConnectionError::Closed { endpoint: context.endpoint.clone() });
         }
     }

@@ -2,51 +2,65 @@
 //!
 //! One connection that only receives. Whatever one read brings goes to the intake in chunks; when a chunk is committed
 //! its messages are acknowledged, all in one write and in the order in which they came. The session at the broker is
-//! persistent and every topic is subscribed again after each CONNACK, so messages that come while the gateway is away
-//! wait there as long as the broker keeps them. QoS 2 is never asked for: a subscription at QoS 2 is taken at QoS 1,
-//! because the engine knows a message that comes twice.
+//! persistent, so messages that come while the gateway is away wait there as long as the broker keeps them; what it
+//! subscribes is brought in line with the configuration after each CONNACK. QoS 2 is never asked for: a subscription at
+//! QoS 2 is taken at QoS 1, because the engine knows a message that comes twice.
 //!
-//! **What survives a crash**: nothing here, by design. A message that was not acknowledged is sent again by the broker;
-//! one that was acknowledged is in the store. The bookkeeping of acknowledgements belongs to one connection, so that no
-//! packet id of an old one is ever told to a new one.
+//! **What survives a crash**: of the messages nothing, by design. One that was not acknowledged is sent again by the
+//! broker; one that was acknowledged is in the store. The bookkeeping of acknowledgements belongs to one connection, so
+//! that no packet id of an old one is ever told to a new one. Which filters the session holds is in a small file
+//! (`subscriptions`).
 //!
-//! **Limits**: 512 messages or 256 KiB a chunk; a message longer than `packet_bytes_max` is skipped without being kept,
+//! **Limits**: 2048 messages or 256 KiB a chunk; a message longer than `packet_bytes_max` is skipped without being kept,
 //! acknowledged (or the broker would send it for ever) and counted; while the pipeline is full nothing is read, and
-//! pings and acknowledgements go on. A frame shares the 64 KiB buffer of the read that brought it: whoever keeps one
-//! for long copies it.
+//! pings and acknowledgements go on; 256 topic aliases; tags of at most 128 bytes.
 //!
 //! **Metrics**, by `source`: `kerbside_mqtt_messages_total` (and by `qos`), `kerbside_mqtt_bytes_total` (payload),
-//! `kerbside_mqtt_acks_total`, `kerbside_mqtt_redelivered_total`, `kerbside_mqtt_oversize_total`,
-//! `kerbside_mqtt_connects_total`, `kerbside_mqtt_connected`.
+//! `kerbside_mqtt_acks_total`, `kerbside_mqtt_unacknowledged` (now), `kerbside_mqtt_redelivered_total`,
+//! `kerbside_mqtt_oversize_total`, `kerbside_mqtt_connects_total`, `kerbside_mqtt_connected`.
 
 mod acks;
+mod aliases;
 mod codec;
 mod connect;
+mod credentials;
+#[doc(hidden)]
+pub mod fuzzing;
+mod inbox;
 mod link;
+mod outgoing;
+mod properties;
+mod reason;
 mod session;
 mod socket;
+mod subscriptions;
+mod tags;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kerbside_runtime::tls::{self, TlsError, TlsFiles};
-use kerbside_runtime::{Clock, Health, Intake, Metrics, Secret, Shutdown};
-use prometheus::IntCounter;
+use kerbside_runtime::tls::{TlsError, TlsFiles};
+use kerbside_runtime::{Clock, Health, Intake, Metrics, Shutdown};
+use prometheus::{IntCounter, IntGauge};
 use rumqttc::mqttbytes::valid_filter;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
-use tokio_rustls::TlsConnector;
 use tracing::warn;
 
+pub use self::credentials::Credential;
+use self::credentials::{Credentials, LOOK_INTERVAL};
 use self::link::Link;
 use self::session::{End, Session};
+use self::subscriptions::Memory;
 
 /// Strings in MQTT have a length of 16 bits.
 const TEXT_BYTES_MAX: usize = u16::MAX as usize;
-/// More filters than this do not fit the broker's answer to them, of which we take 64 KiB.
+/// More filters than this are one with a wildcard; their packets still have ids of 16 bits.
 const TOPICS_MAX: usize = 10_000;
-/// All filters go in one packet.
+/// All filters are asked for in one go.
 const FILTERS_BYTES_MAX: usize = 1024 * 1024;
 /// The shortest limit of a packet that makes sense: the longest LoRaWAN uplink as JSON.
 const PACKET_BYTES_MIN: usize = 1024;
@@ -58,6 +72,27 @@ pub enum MqttVersion {
     V311,
     /// MQTT 5.
     V5,
+}
+
+/// What the packets of MQTT travel in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP, with TLS or without.
+    Tcp,
+    /// WebSocket messages on TCP, with TLS or without.
+    WebSocket {
+        /// Where the broker listens for them, such as `/mqtt`; a query may follow.
+        path: String,
+    },
+}
+
+/// What becomes of messages that are longer than the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OversizePolicy {
+    /// The broker sends them; they are skipped, counted and named in the log.
+    Skip,
+    /// The broker is told the limit and drops them by itself, unseen (MQTT 5). For links that are paid by the byte.
+    Refuse,
 }
 
 /// A topic filter to subscribe.
@@ -78,14 +113,16 @@ pub struct MqttConfig {
     pub host: String,
     /// TCP port of the broker: usually 1883, with TLS 8883.
     pub port: u16,
+    /// What the packets travel in.
+    pub transport: Transport,
     /// Protocol version.
     pub version: MqttVersion,
     /// Names the session at the broker; no two gateways may share one.
     pub client_id: String,
     /// User name, when the broker wants one.
-    pub username: Option<String>,
-    /// Password, when the broker wants one.
-    pub password: Option<Secret>,
+    pub username: Option<Credential>,
+    /// Password or token, when the broker wants one.
+    pub password: Option<Credential>,
     /// TLS, when it is used.
     pub tls: Option<TlsFiles>,
     /// What to subscribe.
@@ -98,8 +135,15 @@ pub struct MqttConfig {
     pub receive_maximum: u16,
     /// Longest message that is taken, bytes of topic, properties and payload.
     pub packet_bytes_max: usize,
+    /// What becomes of longer ones.
+    pub oversize: OversizePolicy,
+    /// User properties of a message that become tags of its readings (MQTT 5).
+    pub user_properties: Vec<String>,
     /// Longest wait between two tries to connect.
     pub backoff_max: Duration,
+    /// Where is remembered which filters the session at the broker holds; without it that is known until the end of
+    /// the process.
+    pub state_folder: Option<PathBuf>,
 }
 
 /// The configuration of an MQTT source cannot work.
@@ -160,6 +204,9 @@ pub enum MqttError {
 pub struct MqttSource {
     context: Context,
     link: Link,
+    memory: Memory,
+    /// How often files of credentials are looked at.
+    look_interval: Duration,
 }
 
 /// What all connections of one source share.
@@ -168,7 +215,9 @@ struct Context {
     source: Arc<str>,
     /// `host:port`, for people.
     endpoint: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    credentials: Credentials,
+    /// The name that TLS checks.
+    server_name: Option<ServerName<'static>>,
     intake: Intake,
     clock: Clock,
     counters: Counters,
@@ -180,12 +229,13 @@ struct Counters {
     messages: [IntCounter; 3],
     bytes: IntCounter,
     acks: IntCounter,
+    unacknowledged: IntGauge,
     redelivered: IntCounter,
     oversize: IntCounter,
 }
 
 impl MqttSource {
-    /// Checks the configuration and reads the certificates; nothing is connected yet.
+    /// Checks the configuration and reads certificates and memory; nothing is connected yet.
     pub fn new(
         mut config: MqttConfig,
         intake: Intake,
@@ -198,24 +248,37 @@ impl MqttSource {
             warn!(source = %config.name, filter = %topic.filter, "subscription at qos 2 is taken at qos 1");
             topic.qos = 1;
         }
-        let tls = config.tls.as_ref().map(|files| tls_parts(&config.host, files)).transpose()?;
+        let server_name = config.tls.as_ref().map(|_| server_name(&config.host)).transpose()?;
+        let credentials = Credentials::new(&config)?;
         let endpoint = format!("{}:{}", config.host, config.port);
         let link = Link::new(&config, &endpoint, metrics, health);
+        let memory = Memory::load(&config, &endpoint);
         let context = Context {
             source: Arc::from(config.name.as_str()),
             endpoint,
-            tls,
+            credentials,
+            server_name,
             intake,
             clock,
             counters: Counters::new(metrics, &config.name),
             config,
         };
-        Ok(MqttSource { context, link })
+        Ok(MqttSource { context, link, memory, look_interval: LOOK_INTERVAL })
     }
 
     /// Connects, receives and connects again until the shutdown; then waits up to 5 s for the commits of what was
     /// handed over, acknowledges it and says goodbye.
-    pub async fn run(mut self, shutdown: Shutdown) {
+    pub async fn run(self, shutdown: Shutdown) {
+        let credentials = self.context.credentials.clone();
+        let interval = self.look_interval;
+        tokio::select! {
+            biased;
+            () = self.receive_until(shutdown) => {}
+            never = credentials.watch(interval) => match never {},
+        }
+    }
+
+    async fn receive_until(mut self, shutdown: Shutdown) {
         loop {
             match self.connect_and_receive(&shutdown).await {
                 End::Shutdown => break,
@@ -239,8 +302,9 @@ impl MqttSource {
             () = shutdown.cancelled() => return End::Shutdown,
             opened = connect::open(&self.context) => opened,
         };
+        self.link.files(self.context.credentials.problem());
         match opened {
-            Ok(opened) => Session::new(&self.context, shutdown, opened).run(&mut self.link).await,
+            Ok(opened) => Session::new(&self.context, shutdown, &mut self.memory, opened).run(&mut self.link).await,
             Err(error) => End::Lost(error),
         }
     }
@@ -260,6 +324,13 @@ impl Counters {
         Counters {
             messages: ["0", "1", "2"].map(|qos| messages.with_label_values(&[source, qos])),
             bytes: counter("kerbside_mqtt_bytes_total", "Payload bytes of MQTT messages taken over."),
+            unacknowledged: metrics
+                .gauges(
+                    "kerbside_mqtt_unacknowledged",
+                    "MQTT messages taken over that wait for their commit; at a broker's limit it sends no more.",
+                    &["source"],
+                )
+                .with_label_values(&[source]),
             acks: counter("kerbside_mqtt_acks_total", "MQTT messages acknowledged after their commit."),
             redelivered: counter("kerbside_mqtt_redelivered_total", "MQTT messages that the broker sent again."),
             oversize: counter("kerbside_mqtt_oversize_total", "MQTT messages skipped for their length."),
@@ -301,18 +372,33 @@ fn check_ranges(config: &MqttConfig) -> Result<(), MqttError> {
     if config.packet_bytes_max < PACKET_BYTES_MIN {
         return range("packet limit", format!("{} bytes", config.packet_bytes_max), "at least 1024 bytes");
     }
-    let username_bytes = config.username.as_ref().map_or(0, String::len);
-    if username_bytes > TEXT_BYTES_MAX {
-        return range("user name", format!("{username_bytes} bytes"), "at most 65535 bytes");
+    for (setting, credential) in [("user name", &config.username), ("password", &config.password)] {
+        let bytes = credential.as_ref().map_or(0, |credential| credential.value.expose().len());
+        if bytes > TEXT_BYTES_MAX {
+            return range(setting, format!("{bytes} bytes"), "at most 65535 bytes");
+        }
     }
-    let password_bytes = config.password.as_ref().map_or(0, |password| password.expose().len());
-    if password_bytes > TEXT_BYTES_MAX {
-        return range("password", format!("{password_bytes} bytes"), "at most 65535 bytes");
-    }
-    if config.username.is_none() && password_bytes > 0 && config.version == MqttVersion::V311 {
+    check_version(config)
+}
+
+/// What MQTT 3.1.1 does not know, and what cannot stand in a request for a WebSocket.
+fn check_version(config: &MqttConfig) -> Result<(), MqttError> {
+    let is_old = config.version == MqttVersion::V311;
+    if is_old && config.username.is_none() && config.password.is_some() {
         return range("password", "***".to_owned(), "accompanied by a user name in MQTT 3.1.1");
     }
-    Ok(())
+    if is_old && !config.user_properties.is_empty() {
+        return range("user properties", config.user_properties.join(", "), "left out in MQTT 3.1.1");
+    }
+    if is_old && config.oversize == OversizePolicy::Refuse {
+        return range("oversize", "refuse".to_owned(), "skip in MQTT 3.1.1");
+    }
+    match &config.transport {
+        Transport::WebSocket { path } if !websocket::is_path(path) => {
+            range("path", path.clone(), "a path of a URL that begins with /")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_filter(filter: &str) -> bool {
@@ -321,9 +407,6 @@ fn is_filter(filter: &str) -> bool {
     !group.is_empty() && !group.contains(['+', '#']) && valid_filter(filter)
 }
 
-fn tls_parts(host: &str, files: &TlsFiles) -> Result<(TlsConnector, ServerName<'static>), MqttError> {
-    let config = tls::client_config(files).map_err(|source| MqttError::Tls { host: host.to_owned(), source })?;
-    let name =
-        ServerName::try_from(host.to_owned()).map_err(|source| MqttError::TlsName { host: host.to_owned(), source })?;
-    Ok((TlsConnector::from(config), name))
+fn server_name(host: &str) -> Result<ServerName<'static>, MqttError> {
+    ServerName::try_from(host.to_owned()).map_err(|source| MqttError::TlsName { host: host.to_owned(), source })
 }

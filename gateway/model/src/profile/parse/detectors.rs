@@ -22,11 +22,13 @@ pub fn detector_rule_names() -> &'static [&'static str] {
     &RULE_NAMES
 }
 
-/// Reads `conditions` and `detectors`. Conditions stand in the order in which detectors name them.
+/// Reads `conditions` and `detectors`. Conditions stand in the order in which detectors name them, then those that
+/// the engine finds anyway.
 pub(super) fn read_detectors(
     section: &Section<'_>,
     points: &[Point],
     interval: Option<Duration>,
+    found_anyway: &[&str],
     report: Report<'_>,
 ) -> (Vec<Condition>, Vec<Detector>) {
     let sections = section.sections("detectors");
@@ -49,6 +51,11 @@ pub(super) fn read_detectors(
         };
         detectors.push(reader.read(u16::try_from(position).unwrap_or(u16::MAX)));
         detector_section.finish();
+    }
+    for name in found_anyway {
+        if !names.iter().any(|known| **known == **name) {
+            names.push(Arc::from(*name));
+        }
     }
     for declaration in &declared {
         if !names.iter().any(|name| **name == *declaration.name) {

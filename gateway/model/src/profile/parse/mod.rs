@@ -14,10 +14,11 @@ mod units;
 
 use std::time::Duration;
 
-use super::{PayloadFormat, Profile, TimeField, TimeUnit};
+use super::{DRIFT_MAX_DEFAULT, PayloadFormat, Profile, TimeField, TimeUnit};
 use crate::document::{self, Node, NodeKind, Problem, Problems, Section};
 use crate::profile::JsonPath;
-use crate::vocabulary::Kind;
+use crate::time::Zone;
+use crate::vocabulary::{BABBLING, CLOCK_DRIFT, Kind};
 
 pub use detectors::detector_rule_names;
 
@@ -46,7 +47,13 @@ pub fn parse_profile(file: &str, node: &Node, problems: &Problems) -> Option<Pro
     let payload = read_payload(&section, report);
     let interval = read_interval(&section);
     let points = points::read_points(&section, &payload, report);
-    let (conditions, detectors) = detectors::read_detectors(&section, &points, interval, report);
+    // The engine finds these by itself; no detector of a profile could. A unit that is polled cannot babble.
+    let found_anyway: &[&str] = match &payload {
+        PayloadFormat::Json { time: Some(_) } => &[BABBLING, CLOCK_DRIFT],
+        PayloadFormat::Json { time: None } => &[BABBLING],
+        PayloadFormat::Registers { .. } => &[],
+    };
+    let (conditions, detectors) = detectors::read_detectors(&section, &points, interval, found_anyway, report);
     let samples = samples::read_samples(&section, &points, &payload, report);
     let profile = Profile {
         name: read_name(&section),
@@ -186,20 +193,28 @@ fn read_payload(section: &Section<'_>, report: Report<'_>) -> PayloadFormat {
 
 fn read_time(time: Section<'_>, report: Report<'_>) -> TimeField {
     if !time.has("unit") {
-        time.missing("unit", "write s, ms, auto (either, told apart by size) or rfc3339");
+        time.missing("unit", "write s, ms, us, ns, rfc3339, local, or auto (any of them, told apart by size and form)");
     }
     let units = [
         ("s", TimeUnit::Seconds),
         ("ms", TimeUnit::Milliseconds),
+        ("us", TimeUnit::Microseconds),
+        ("ns", TimeUnit::Nanoseconds),
         ("auto", TimeUnit::Auto),
         ("rfc3339", TimeUnit::Rfc3339),
+        ("local", TimeUnit::Local),
     ];
     let unit = time.choice("unit", &units).unwrap_or(TimeUnit::Auto);
     let text = time.required_text("path", "write where the time stands, such as `path: ts`");
     let place = Place { line: time.line(), key: time.path_of("path") };
     let path = read_path(&text, &place, report);
+    let zone = time.text("zone");
+    if let Some(name) = zone.as_ref().filter(|name| Zone::named(name).is_none()) {
+        time.problem("zone", name, "there is no time zone of this name", "write one such as Asia/Shanghai");
+    }
+    let drift_max = time.duration("drift_max").unwrap_or(DRIFT_MAX_DEFAULT);
     time.finish();
-    TimeField { path, unit }
+    TimeField { path, unit, zone, drift_max }
 }
 
 /// An empty text was reported as missing already.

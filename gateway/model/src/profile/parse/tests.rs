@@ -163,6 +163,7 @@ fn a_profile_is_read_with_its_points_detectors_and_samples() {
     assert_eq!(profile.interval, Some(Duration::from_secs(3_600)));
     let PayloadFormat::Json { time: Some(time) } = &profile.payload else { panic!("{:?}", profile.payload) };
     assert_eq!((time.path.to_string().as_str(), time.unit), ("ts", TimeUnit::Milliseconds));
+    assert_eq!((time.zone.as_deref(), time.drift_max), (None, Duration::from_secs(600)));
 
     let cover = &profile.points[0];
     assert_eq!(cover.value_type, ValueType::Boolean);
@@ -183,8 +184,15 @@ fn a_profile_is_read_with_its_points_detectors_and_samples() {
     assert_eq!(profile.points[3].origin, Origin::MountHeightMinus(2));
 
     let conditions: Vec<(&str, bool)> = profile.conditions.iter().map(|it| (it.name.as_ref(), it.opens_case)).collect();
-    let expected =
-        [("displaced", true), ("surging", true), ("sensor_stuck", false), ("unlocked", true), ("silent", true)];
+    let expected = [
+        ("displaced", true),
+        ("surging", true),
+        ("sensor_stuck", false),
+        ("unlocked", true),
+        ("silent", true),
+        ("babbling", false),
+        ("clock_drift", false),
+    ];
     assert_eq!(conditions, expected);
     assert_eq!(profile.conditions[0].title_zh, "井盖开启或移位");
     assert_eq!(profile.conditions[3].title, "lock open");
@@ -305,7 +313,13 @@ fn the_head_of_a_profile_says_what_is_wrong_with_it() {
     check("version: 2", "version: 0", "version = \"0\": not a whole number from 1", "");
     check("\"0103\"", "\"01-03\"", "component_class = \"01-03\": not a component class", "digits");
     check("interval: 1h", "interval: 0s", "interval = \"0\": a device cannot report all the time", "how often");
-    check("unit: ms", "unit: us", "payload.time.unit = \"us\": not one of the known words", "rfc3339");
+    check("unit: ms", "unit: min", "payload.time.unit = \"min\": not one of the known words", "rfc3339");
+    check(
+        "unit: ms",
+        "unit: local, zone: Asia/Pekin",
+        "payload.time.zone = \"Asia/Pekin\": there is no",
+        "Asia/Shanghai",
+    );
     check("format: json", "format: jsn", "payload.format = \"jsn\": not one of the known words", "did you mean json?");
     check("format: json", "format: json\n  gap_max: 3", "payload.gap_max: this key is not known", "");
     check("time: {path: ts, unit: ms}", "time: {path: ts}", "payload.time.unit: this key is missing", "auto");

@@ -1,6 +1,8 @@
 //! What the encoder writes, read back.
 
-use kerbside_model::{Cause, Flag};
+use std::collections::BTreeSet;
+
+use kerbside_model::{Cause, Flag, Tag, Tags};
 use proptest::prelude::*;
 
 use super::super::encode::{Encoder, Lines, device_of};
@@ -8,7 +10,7 @@ use super::*;
 
 /// A value of a field.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Field {
+pub(in crate::influx) enum Field {
     Float(f64),
     Integer(i64),
     Boolean(bool),
@@ -17,11 +19,11 @@ pub(super) enum Field {
 
 /// One line, read by the rules of the line protocol reference and nothing else.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Line {
-    pub(super) measurement: String,
-    pub(super) tags: BTreeMap<String, String>,
-    pub(super) fields: BTreeMap<String, Field>,
-    pub(super) timestamp: i64,
+pub(in crate::influx) struct Line {
+    pub(in crate::influx) measurement: String,
+    pub(in crate::influx) tags: BTreeMap<String, String>,
+    pub(in crate::influx) fields: BTreeMap<String, Field>,
+    pub(in crate::influx) timestamp: i64,
 }
 
 struct Reader<'text> {
@@ -76,7 +78,7 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn parse(line: &str) -> Result<Line, String> {
+pub(in crate::influx) fn parse(line: &str) -> Result<Line, String> {
     let mut reader = Reader { rest: line.chars().peekable() };
     let (measurement, mut end) = reader.name(&[',', ' '])?;
     let mut tags = BTreeMap::new();
@@ -175,6 +177,65 @@ fn points_with_reserved_names_step_aside() {
     assert_eq!(text, "drain,device=A,profile=odd time_=1,received_at_=2,received_at=1700000000456i 1700000000123\n");
 }
 
+fn tags(pairs: &[(&str, &str)]) -> Tags {
+    pairs.iter().map(|(name, value)| Tag { name: (*name).into(), value: (*value).into() }).collect()
+}
+
+/// A level of the first device for each set of properties.
+fn tagged(site: &Arc<Site>, sets: &[Option<Tags>]) -> TelemetryBatch {
+    let mut observations = Observations::default();
+    for (number, set) in sets.iter().enumerate() {
+        let at = Timestamp(i64::try_from(number).unwrap());
+        observations.push(DeviceIndex(0), at, at, false, [good(0, Value::Number(1.0))]);
+        if let Some(tags) = set {
+            observations.tag_last(tags);
+        }
+    }
+    TelemetryBatch { sequence: 1, site: Arc::clone(site), observations: Arc::new(observations) }
+}
+
+#[test]
+fn user_properties_are_tags_among_the_others() {
+    let mut cover = device("A");
+    (cover.grid, cover.unit) = ("3401".to_owned(), "市政".to_owned());
+    let site = site_of("level-meter", vec![point("level_mm", ValueType::Number)], vec![cover]);
+    let north = tags(&[("operator", "北区, 1=a"), ("zone", "z"), ("area", "a"), ("empty", "")]);
+    let text = encoded(&[tagged(&site, &[None, Some(Tags::clone(&north)), Some(north), Some(tags(&[])), None])]);
+    let (plain, own) = (",grid=3401,profile=level-meter,unit=市政", "operator=北区\\,\\ 1\\=a");
+    let tagged = format!("area=a,device=A,grid=3401,{own},profile=level-meter,unit=市政,zone=z");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], format!("drain,device=A{plain} level_mm=1,received_at=0i 0"));
+    assert_eq!(lines[1], format!("drain,{tagged} level_mm=1,received_at=1i 1"));
+    assert_eq!(lines[2], format!("drain,{tagged} level_mm=1,received_at=2i 2"));
+    assert_eq!(lines[3], format!("drain,device=A{plain} level_mm=1,received_at=3i 3"));
+    assert_eq!(lines[4], format!("drain,device=A{plain} level_mm=1,received_at=4i 4"));
+    assert!(lines.iter().all(|line| device_of(line.as_bytes()) == "A"));
+}
+
+#[test]
+fn user_properties_with_names_of_ours_step_aside() {
+    let site = site(&["A"]);
+    let names = ["device", "grid", "profile", "unit", "time", "received_at", "level_mm", "state_q", "device_"];
+    let all: Vec<(&str, &str)> = names.iter().map(|name| (*name, "x")).collect();
+    let line = parse(encoded(&[tagged(&site, &[Some(tags(&all))])]).trim_end()).unwrap();
+    let keys: Vec<&str> = line.tags.keys().map(String::as_str).collect();
+    let expected = ["device", "device_", "device__", "grid_", "level_mm_", "profile", "profile_", "received_at_"];
+    assert_eq!(keys, [&expected[..], &["state_q_", "time_", "unit_"]].concat());
+    assert_eq!((line.tags["device"].as_str(), line.tags["device_"].as_str()), ("A", "x"));
+}
+
+#[test]
+fn properties_of_one_profile_do_not_serve_another() {
+    // The second profile has a point of the property's name.
+    let first = site_of("first", vec![point("level_mm", ValueType::Number)], vec![device("A")]);
+    let second = site_of("second", vec![point("operator", ValueType::Number)], vec![device("A")]);
+    let set = [Some(tags(&[("operator", "north")]))];
+    let text = encoded(&[tagged(&first, &set), tagged(&second, &set), tagged(&first, &set)]);
+    let starts: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    let (one, other) = ("drain,device=A,operator=north,profile=first", "drain,device=A,operator_=north,profile=second");
+    assert_eq!(starts, [one, other, one]);
+}
+
 #[test]
 fn each_batch_is_written_with_its_own_site() {
     let sites = [site(&["A"]), site(&["B"]), site(&["C"])];
@@ -234,6 +295,7 @@ proptest! {
         name in any_name(),
         values in prop::collection::vec(any_value(), 1..4),
         observed_at in any::<i64>(),
+        properties in prop::collection::btree_map(any_name(), any_name(), 0..4),
     ) {
         let mut street_device = device(&id);
         street_device.grid = grid.clone();
@@ -246,6 +308,10 @@ proptest! {
             values.iter().enumerate().map(|(number, value)| good(number as u16, value.clone())).collect();
         let mut observations = Observations::default();
         observations.push(DeviceIndex(0), Timestamp(observed_at), Timestamp(5), false, readings);
+        if !properties.is_empty() {
+            let tags = properties.iter().map(|(name, value)| Tag { name: name.as_str().into(), value: value.as_str().into() });
+            observations.tag_last(&tags.collect());
+        }
         let text = encoded(&[TelemetryBatch { sequence: 1, site, observations: Arc::new(observations) }]);
 
         prop_assert_eq!(text.matches('\n').count(), 1);
@@ -257,6 +323,16 @@ proptest! {
                 tags.insert(key.to_owned(), as_tag(&value));
             }
         }
+        let values_of_properties = properties.values().map(|value| as_tag(value)).collect::<BTreeSet<_>>();
+        let others: BTreeMap<_, _> = line.tags.iter().filter(|(key, _)| !tags.contains_key(*key)).collect();
+        prop_assert_eq!(others.len(), properties.len(), "each property is a tag of its own");
+        prop_assert_eq!(others.values().map(|value| (*value).clone()).collect::<BTreeSet<_>>(), values_of_properties);
+        for (name, value) in &properties {
+            // Names that fall together as tags are told apart by what stands behind them.
+            let is_it = |(key, found): (&&String, &&String)| key.starts_with(&as_tag(name)) && **found == as_tag(value);
+            prop_assert!(others.iter().any(is_it), "{} in {:?}", name, others);
+        }
+        tags.extend(others.into_iter().map(|(key, value)| (key.clone(), value.clone())));
         let mut fields = BTreeMap::from([("received_at".to_owned(), Field::Integer(5))]);
         for (name, value) in names.iter().zip(&values) {
             fields.insert(as_tag(name), as_field(value));

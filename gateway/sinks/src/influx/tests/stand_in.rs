@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use axum::Router;
 use axum::body::Bytes as Body;
@@ -10,8 +11,11 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
+use kerbside_runtime::tls::server_config;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::lines::{Field, parse};
 use super::*;
@@ -52,7 +56,14 @@ pub(super) struct Database {
     /// Every write waits for a permit when this is set.
     pub(super) is_held: AtomicBool,
     pub(super) permits: Semaphore,
+    /// What a token that may read is told of.
     pub(super) buckets: Mutex<Vec<&'static str>>,
+    /// Writes without lines.
+    pub(super) tried: AtomicUsize,
+    /// What the real one answers when something is not there or not allowed, to whatever is written.
+    pub(super) refusal: Mutex<Option<Reply>>,
+    /// Takes line protocol and knows nothing else of InfluxDB.
+    pub(super) is_another: AtomicBool,
 }
 
 impl Database {
@@ -66,6 +77,9 @@ impl Database {
             is_held: AtomicBool::new(false),
             permits: Semaphore::new(0),
             buckets: Mutex::default(),
+            tried: AtomicUsize::new(0),
+            refusal: Mutex::default(),
+            is_another: AtomicBool::new(false),
         })
     }
 
@@ -85,13 +99,28 @@ impl Database {
     }
 
     pub(super) async fn serve(self: &Arc<Database>, listener: TcpListener) {
-        let routes = Router::new()
+        axum::serve(listener, self.routes()).await.unwrap();
+    }
+
+    fn routes(self: &Arc<Database>) -> Router {
+        let own = Router::new()
             .route("/api/v2/write", post(write))
-            .route("/behind/a/proxy/api/v2/write", post(write))
             .route("/health", get(health))
             .route("/api/v2/buckets", get(buckets))
             .with_state(Arc::clone(self));
-        axum::serve(listener, routes).await.unwrap();
+        Router::new().nest("/behind/a/proxy", own.clone()).merge(own)
+    }
+
+    /// Starts on a free port with a certificate of an authority of its own.
+    pub(super) async fn start_with_tls(self: &Arc<Database>) -> SocketAddr {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+        let config = server_config(&folder.join("server.pem"), &folder.join("server.key")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = TlsListener { listener, acceptor: config.into() };
+        let routes = self.routes();
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        address
     }
 
     /// Starts on a free port.
@@ -145,6 +174,51 @@ impl Database {
     }
 }
 
+/// Gives axum connections that have shaken hands; those that did not are dropped.
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            let Ok((stream, address)) = self.listener.accept().await else { continue };
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+fn reply(Reply(status, extra, body): Reply) -> Response {
+    let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
+    for (name, value) in extra {
+        response.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    response
+}
+
+/// In the order of the real one: token, organisation, bucket, the right to write, and only then the lines.
+fn without_lines(database: &Database, headers: &HeaderMap) -> Response {
+    database.tried.fetch_add(1, Ordering::SeqCst);
+    if database.is_another.load(Ordering::SeqCst) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    if headers.get("authorization").is_none_or(|token| token != "Token t0ken") {
+        return (StatusCode::UNAUTHORIZED, r#"{"code":"unauthorized","message":"unauthorized access"}"#)
+            .into_response();
+    }
+    (StatusCode::BAD_REQUEST, r#"{"code":"invalid","message":"writing requires points"}"#).into_response()
+}
+
 async fn write(
     State(database): State<Arc<Database>>,
     RawQuery(query): RawQuery,
@@ -160,7 +234,11 @@ async fn write(
         }
         Some(other) => panic!("content-encoding {other}"),
     };
-    assert!(!text.is_empty() && text.ends_with('\n'), "a request without lines");
+    let refusal = *database.refusal.lock().unwrap();
+    if text.is_empty() {
+        return refusal.map_or_else(|| without_lines(&database, &headers), reply);
+    }
+    assert!(text.ends_with('\n'), "half a line");
     let seen = Seen {
         query: query.unwrap_or_default(),
         headers,
@@ -173,12 +251,8 @@ async fn write(
         database.permits.acquire().await.unwrap().forget();
     }
     let scripted = database.script.lock().unwrap().pop_front();
-    if let Some(Reply(status, extra, body)) = scripted {
-        let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
-        for (name, value) in extra {
-            response.headers_mut().insert(*name, value.parse().unwrap());
-        }
-        return response;
+    if let Some(answer) = scripted.or(refusal) {
+        return reply(answer);
     }
     if text.len() > database.bytes_max.load(Ordering::SeqCst) {
         return (StatusCode::PAYLOAD_TOO_LARGE, r#"{"code":"request too large","message":"too large"}"#)
@@ -187,7 +261,10 @@ async fn write(
     database.take(&text)
 }
 
-async fn health() -> Response {
+async fn health(State(database): State<Arc<Database>>) -> Response {
+    if database.is_another.load(Ordering::SeqCst) {
+        return "OK".into_response();
+    }
     let body = r#"{"name":"influxdb","message":"ready for queries and writes","status":"pass","checks":[],"version":"v2.7.1"}"#;
     ([("content-type", "application/json")], body).into_response()
 }
@@ -197,9 +274,17 @@ async fn buckets(State(database): State<Arc<Database>>, headers: HeaderMap, RawQ
         return (StatusCode::UNAUTHORIZED, r#"{"code":"unauthorized","message":"unauthorized access"}"#)
             .into_response();
     }
+    if database.is_another.load(Ordering::SeqCst) {
+        return (StatusCode::BAD_REQUEST, "unsupported path requested").into_response();
+    }
     let query = query.unwrap_or_default();
     let buckets = database.buckets.lock().unwrap();
     let wanted = buckets.iter().filter(|name| query.contains(&format!("name={name}")) && query.contains("org=city"));
-    let list: Vec<_> = wanted.map(|name| serde_json::json!({ "name": name, "retentionRules": [] })).collect();
+    let list: Vec<_> = wanted.map(|name| rules_of(name)).collect();
     axum::Json(serde_json::json!({ "buckets": list })).into_response()
+}
+
+fn rules_of(name: &str) -> serde_json::Value {
+    let rules = serde_json::json!([{ "type": "expire", "everySeconds": 2_592_000 }]);
+    serde_json::json!({ "name": name, "retentionRules": rules })
 }

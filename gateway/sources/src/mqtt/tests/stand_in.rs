@@ -120,18 +120,38 @@ impl Peer {
     }
 
     pub(super) fn connack(&self) -> Vec<u8> {
+        self.connack_of(false)
+    }
+
+    pub(super) fn connack_of(&self, session_present: bool) -> Vec<u8> {
         match self.version {
-            MqttVersion::V311 => vec![0x20, 2, 0, 0],
-            MqttVersion::V5 => vec![0x20, 3, 0, 0, 0],
+            MqttVersion::V311 => vec![0x20, 2, u8::from(session_present), 0],
+            MqttVersion::V5 => vec![0x20, 3, u8::from(session_present), 0, 0],
         }
     }
 
+    /// The answer to the first packet with filters on a connection.
     pub(super) fn suback(&self, codes: &[u8]) -> Vec<u8> {
-        let properties: &[u8] = if self.version == MqttVersion::V5 { &[0] } else { &[] };
-        let mut packet = vec![0x90, u8::try_from(2 + properties.len() + codes.len()).unwrap(), 0, 1];
-        packet.extend(properties);
-        packet.extend(codes);
+        self.answer(0x90, 1, codes)
+    }
+
+    /// A SUBACK or UNSUBACK by its first byte.
+    pub(super) fn answer(&self, first: u8, packet_id: u16, codes: &[u8]) -> Vec<u8> {
+        let mut body = packet_id.to_be_bytes().to_vec();
+        if self.version == MqttVersion::V5 {
+            body.push(0);
+        }
+        if self.version == MqttVersion::V5 || first == 0x90 {
+            body.extend(codes);
+        }
+        let mut packet = vec![first, u8::try_from(body.len()).unwrap()];
+        packet.extend(body);
         packet
+    }
+
+    /// Whether the source sends nothing before the answer to a ping of its own would be due.
+    pub(super) async fn next_is_ping(&mut self) {
+        assert_eq!(self.packet().await, PINGREQ, "nothing else is sent");
     }
 
     pub(super) fn publish(&self, qos: u8, packet_id: u16, payload: &[u8]) -> Vec<u8> {
@@ -141,6 +161,18 @@ impl Peer {
 
 /// A PUBLISH with the given first byte.
 pub(super) fn publish(version: MqttVersion, first: u8, packet_id: u16, topic: &str, payload: &[u8]) -> Vec<u8> {
+    publish_with(version, first, packet_id, topic, &[], payload)
+}
+
+/// A PUBLISH with at most 127 bytes of properties, which only MQTT 5 has.
+pub(super) fn publish_with(
+    version: MqttVersion,
+    first: u8,
+    packet_id: u16,
+    topic: &str,
+    properties: &[u8],
+    payload: &[u8],
+) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(u16::try_from(topic.len()).unwrap().to_be_bytes());
     body.extend(topic.as_bytes());
@@ -148,7 +180,8 @@ pub(super) fn publish(version: MqttVersion, first: u8, packet_id: u16, topic: &s
         body.extend(packet_id.to_be_bytes());
     }
     if version == MqttVersion::V5 {
-        body.push(0);
+        body.push(u8::try_from(properties.len()).unwrap());
+        body.extend(properties);
     }
     body.extend(payload);
     let mut packet = vec![first];

@@ -1,0 +1,103 @@
+//! Frames that gave no readings, and addresses that no device has.
+
+use super::*;
+
+#[test]
+fn a_babbling_device_cannot_push_out_the_others() {
+    let bench = Bench::new();
+    commit(&bench.store, frames(1), undecoded_effects(vec![undecoded("quiet", UndecodedReason::Malformed, b"!", 1)]));
+    for round in 0..3 {
+        let babble = (0..150).map(|at| undecoded("loud", UndecodedReason::Malformed, b"?", round * 1000 + at));
+        commit(&bench.store, frames(1), undecoded_effects(babble.collect()));
+    }
+    let query = UndecodedQuery { limit: 1000, ..UndecodedQuery::default() };
+    let rows = bench.store.undecoded(&query).unwrap().items;
+    assert_eq!(rows.len(), 101);
+    assert_eq!(rows[0].frame.received_at, Timestamp(2149), "the newest are kept");
+    assert_eq!(rows[100].frame.address.as_str(), "quiet");
+    let stats = bench.store.stats().unwrap();
+    assert_eq!((stats.undecoded, stats.dropped_undecoded), (101, 350));
+    assert_eq!(bench.metric("kerbside_store_undecoded"), 101);
+    let labels = "{class=\"undecoded\",reason=\"address\"}";
+    assert_eq!(bench.metric(&format!("kerbside_store_dropped_total{labels}")), 350);
+    assert!(bench.metric(&format!("kerbside_store_dropped_bytes_total{labels}")) > 350);
+    assert_eq!(
+        bench.store.conditions().undecoded_dropped,
+        None,
+        "the newest hundred of an address are evidence enough"
+    );
+    let address = Some("quiet".to_owned());
+    assert_eq!(bench.store.undecoded(&UndecodedQuery { address, ..UndecodedQuery::default() }).unwrap().items.len(), 1);
+    assert!(bench.store.unknown_devices(&PageQuery::default()).unwrap().items.is_empty());
+    let bench = bench.reopened();
+    assert_eq!(bench.store.stats().unwrap().undecoded, 101);
+}
+
+#[test]
+fn undecoded_frames_stay_below_their_bytes() {
+    let bench = Bench::with_quota(MEBIBYTE, 20_000);
+    for number in 0..40 {
+        let address = format!("device/{number}");
+        commit(
+            &bench.store,
+            frames(1),
+            undecoded_effects(vec![undecoded(&address, UndecodedReason::Malformed, &noise(number, 1000), 1)]),
+        );
+    }
+    let stats = bench.store.stats().unwrap();
+    assert!(stats.undecoded_bytes <= 20_000, "{stats:?}");
+    assert!(stats.undecoded >= 15 && stats.undecoded + stats.dropped_undecoded == 40, "{stats:?}");
+    let rows = bench.store.undecoded(&UndecodedQuery { limit: 1, ..UndecodedQuery::default() }).unwrap().items;
+    assert_eq!(rows[0].frame.address.as_str(), "device/39", "the oldest go first");
+    let spell = bench.store.conditions().undecoded_dropped.unwrap();
+    assert_eq!(spell.rows, stats.dropped_undecoded);
+    let labels = "{class=\"undecoded\",reason=\"bytes\"}";
+    assert_eq!(bench.metric(&format!("kerbside_store_dropped_total{labels}")), spell.rows);
+    let bench = bench.reopened_with(|config| StoreConfig { undecoded_bytes_max: 20_000, ..config });
+    assert_eq!(bench.store.conditions().undecoded_dropped, Some(spell), "a restart does not end it");
+}
+
+#[test]
+fn unknown_addresses_are_counted_up_and_listed_by_the_last_heard() {
+    let bench = Bench::new();
+    let heard =
+        |address: &str, at: i64| undecoded(address, UndecodedReason::UnknownDevice, format!("at {at}").as_bytes(), at);
+    commit(&bench.store, frames(1), undecoded_effects(vec![heard("x/1", 10), heard("x/2", 20), heard("x/1", 30)]));
+    let long = undecoded("x/3", UndecodedReason::UnknownDevice, &noise(1, 9_000), 40);
+    commit(&bench.store, frames(1), undecoded_effects(vec![heard("x/2", 50), long]));
+    let mut query = PageQuery { limit: 1, cursor: None };
+    let mut seen = Vec::new();
+    loop {
+        let page = bench.store.unknown_devices(&query).unwrap();
+        seen.extend(page.items);
+        let Some(next) = page.next else { break };
+        query.cursor = Some(next);
+    }
+    let facts: Vec<_> = seen
+        .iter()
+        .map(|device| {
+            (device.address.as_str(), device.first_seen.0, device.last_seen.0, device.frames, device.payload.len())
+        })
+        .collect();
+    assert_eq!(facts, [("x/2", 20, 50, 2, 5), ("x/3", 40, 40, 1, 1024), ("x/1", 10, 30, 2, 5)]);
+    assert_eq!(bench.store.stats().unwrap().unknown_devices, 3);
+}
+
+#[test]
+fn the_list_of_unknown_addresses_has_an_end() {
+    let bench = Bench::with_quota(64 * MEBIBYTE, 100);
+    let most = usize::try_from(undecoded::UNKNOWN_DEVICES_MAX).unwrap();
+    let storm = |range: std::ops::Range<usize>| {
+        let heard =
+            |number: usize| undecoded(&format!("x/{number}"), UndecodedReason::UnknownDevice, b"", number as i64);
+        undecoded_effects(range.map(heard).collect())
+    };
+    commit(&bench.store, frames(1), storm(0..most));
+    commit(&bench.store, frames(1), storm(most..most + 5));
+    let stats = bench.store.stats().unwrap();
+    assert_eq!(stats.unknown_devices, undecoded::UNKNOWN_DEVICES_MAX);
+    let bench = bench.reopened();
+    assert_eq!(bench.store.stats().unwrap().unknown_devices, undecoded::UNKNOWN_DEVICES_MAX);
+    let page = bench.store.unknown_devices(&PageQuery { limit: 1, cursor: None }).unwrap();
+    assert_eq!(page.items[0].address, format!("x/{}", most + 4));
+}
