@@ -17,6 +17,8 @@ const CUTS_PER_SESSION: usize = 40;
 const COMMITS_PER_SESSION: std::ops::Range<u64> = 20..90;
 /// The whole file is checked by SQLite after one cut in so many.
 const CHECK_ALL_EVERY: usize = 8;
+/// One cut in so many falls right before a commit is called done: chance alone hits this moment too seldom.
+const BEFORE_DONE_EVERY: usize = 4;
 /// The quota of batches: none that matters, or one that drops batches with many commits.
 const QUOTAS: [u64; 2] = [1 << 30, 1 << 20];
 /// Small, so that the log is copied into the database several times a session.
@@ -48,7 +50,9 @@ fn open(folder: &Path, quota: u64) -> Store {
         state()
     });
     let component = settled.take(LOOKS_MAX).find(|component| component.state != HealthState::Starting).unwrap();
-    assert_eq!(component.state, HealthState::Ok, "{}", component.detail);
+    // A quota may drop batches at once, which is told and is no damage.
+    let is_well = component.state == HealthState::Ok || component.detail.contains("of unsent telemetry were dropped");
+    assert!(is_well, "{:?}: {}", component.state, component.detail);
     let text = metrics.encode();
     let set_aside = text.lines().find(|line| line.starts_with("kerbside_store_set_aside_total"));
     assert_eq!(set_aside, Some("kerbside_store_set_aside_total 0"), "the database counts as damaged");
@@ -145,7 +149,7 @@ fn what_the_store_called_done_survives_every_power_cut() {
         let operations = record_session(folder.path(), work, quota, &mut random);
         let mut survivor = None;
         for _ in 0..CUTS_PER_SESSION {
-            let position = random.usize(0..=operations.len());
+            let position = position_of_cut(&operations, cuts, &mut random);
             let before = &operations[..position];
             let mut left = after_cut(&image, before, &mut random);
             leave_rubbish(&mut left, &mut random);
@@ -165,6 +169,16 @@ fn what_the_store_called_done_survives_every_power_cut() {
     eprintln!("{cuts} cuts of {sessions} sessions; {kept_more} times a commit survived that was not yet called done");
     // Otherwise the cuts miss the moments between a sync and its acknowledgement.
     assert!(kept_more > 0 || cuts < CUTS_PER_SESSION);
+}
+
+/// Behind which operation the power goes.
+fn position_of_cut(operations: &[Operation], cut: usize, random: &mut Rng) -> usize {
+    if !cut.is_multiple_of(BEFORE_DONE_EVERY) {
+        return random.usize(0..=operations.len());
+    }
+    let is_done = |position: &usize| matches!(operations[*position], Operation::Done(_));
+    let moments: Vec<usize> = (0..operations.len()).filter(is_done).collect();
+    *random.choice(&moments).expect("a session has commits")
 }
 
 /// The shared memory of SQLite is no part of what must survive: sometimes noise lies in its place.
