@@ -18,7 +18,8 @@ use crate::budget::Pace;
 use crate::carry::{carry_over, drop_alarms};
 use crate::cases::{Cases, Context, KERBSIDE, report};
 use crate::decode::{
-    Certainty, Decoders, Refused, Scratch, Sender, Told, keep_undecoded, observation_time, placed_after, resolve,
+    Certainty, Decoders, Message, Refused, Scratch, Sender, Told, keep_undecoded, observation_time, placed_after,
+    resolve,
 };
 use crate::detect::{Phase, Verdict};
 use crate::device::{DeviceState, Mask, stale_after};
@@ -156,7 +157,8 @@ impl Engine {
         let device = site.device(index);
         let profile_index = site.profile_index(index);
         let decoder = self.decoders.at(profile_index);
-        let decoded = match decoder.decode(device, frame.payload, &mut self.scratch) {
+        let message = Message::bare(frame.payload, frame.received_at);
+        let decoded = match decoder.decode(device, &message, &mut self.scratch) {
             Ok(decoded) => decoded,
             Err(error) => return keep_undecoded(work.effects, site, frame, Some(device), error),
         };

@@ -7,7 +7,7 @@ use kerbside_model::inventory::Device;
 use kerbside_model::profile::{Profile, Sample, SampleExpectation, SampleInput};
 use kerbside_model::{Payload, PointReading, Timestamp, Value};
 
-use crate::decode::{Certainty, DecodeError, Decoder, Scratch};
+use crate::decode::{Certainty, DecodeError, Decoder, Message, Scratch};
 
 /// A far day, so that the time in any captured frame lies before it: 2100-01-01T00:00:00Z.
 const SAMPLES_RECEIVED_AT: Timestamp = Timestamp(4_102_444_800_000);
@@ -31,7 +31,8 @@ pub fn decode_single(
 ) -> Result<DecodedFrame, DecodeError> {
     let device = Device { id: "sample".to_owned(), mount_height_mm, ..Device::default() };
     let mut scratch = Scratch::default();
-    let decoded = Decoder::new(profile).decode(&device, payload.view(), &mut scratch)?;
+    let message = Message::bare(payload.view(), SAMPLES_RECEIVED_AT);
+    let decoded = Decoder::new(profile).decode(&device, &message, &mut scratch)?;
     let observed_at = decoded.told.judge(SAMPLES_RECEIVED_AT, Certainty::Sure).unwrap_or_default();
     Ok(DecodedFrame { readings: scratch.drain().collect(), observed_at })
 }

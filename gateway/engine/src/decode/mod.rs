@@ -61,6 +61,24 @@ pub struct Scratch {
     next_point: u16,
 }
 
+/// What a device sent, out of the envelope that it came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// The device's own bytes, or registers.
+    pub payload: PayloadView<'a>,
+    /// LoRaWAN port (FPort), where the envelope names one.
+    pub port: Option<u8>,
+    /// When it came to us.
+    pub received_at: Timestamp,
+}
+
+impl<'a> Message<'a> {
+    /// What a frame holds that came without an envelope.
+    pub fn bare(payload: PayloadView<'a>, received_at: Timestamp) -> Message<'a> {
+        Message { payload, port: None, received_at }
+    }
+}
+
 /// A frame that was understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decoded {
@@ -96,15 +114,15 @@ impl Decoder {
         }
     }
 
-    /// Decodes a frame of `device` into `scratch`. A panic inside becomes an error: one poisonous frame never stops
+    /// Decodes a message of `device` into `scratch`. A panic inside becomes an error: one poisonous frame never stops
     /// the line.
     pub fn decode(
         &self,
         device: &Device,
-        payload: PayloadView<'_>,
+        message: &Message<'_>,
         scratch: &mut Scratch,
     ) -> Result<Decoded, DecodeError> {
-        match catch_unwind(AssertUnwindSafe(|| self.decode_unguarded(device, payload, scratch))) {
+        match catch_unwind(AssertUnwindSafe(|| self.decode_unguarded(device, message, scratch))) {
             Ok(result) => result,
             Err(_) => Err(DecodeError {
                 reason: UndecodedReason::Panic,
@@ -116,13 +134,13 @@ impl Decoder {
     fn decode_unguarded(
         &self,
         device: &Device,
-        payload: PayloadView<'_>,
+        message: &Message<'_>,
         scratch: &mut Scratch,
     ) -> Result<Decoded, DecodeError> {
         scratch.begin(self.converters.len());
         let malformed = |detail: String| DecodeError { reason: UndecodedReason::Malformed, detail };
         let mut decoded = Decoded { told: Told::Nothing, heard: true };
-        match (&self.json, payload) {
+        match (&self.json, message.payload) {
             (Some(plan), PayloadView::Bytes(bytes)) => {
                 decoded.told = plan.read(bytes, &self.converters, scratch).map_err(malformed)?;
             }
@@ -449,7 +467,8 @@ pub fn decode_again<'a>(
         };
         let Ok(Sender { device: index, .. }) = resolve(site, &frame) else { continue };
         let device = site.device(index);
-        let Ok(decoded) = decoders.of(device).decode(device, frame.payload, &mut scratch) else {
+        let message = Message::bare(frame.payload, frame.received_at);
+        let Ok(decoded) = decoders.of(device).decode(device, &message, &mut scratch) else {
             continue;
         };
         let device_time = decoded.told.judge(frame.received_at, certainty).unwrap_or_default();

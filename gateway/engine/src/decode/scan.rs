@@ -310,7 +310,8 @@ samples:
         let mut scratch = Scratch::default();
         for text in [r#"{"tilt":1,"fw":"x"}"#, r#"{"tilt":1,"fw":"\u0078"}"#] {
             let payload = kerbside_model::Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-            decoder.decode(&device, payload.view(), &mut scratch).unwrap();
+            let message = crate::decode::Message::bare(payload.view(), kerbside_model::Timestamp(0));
+            decoder.decode(&device, &message, &mut scratch).unwrap();
             let readings: Vec<_> = scratch.drain().map(|reading| reading.value.unwrap().to_string()).collect();
             assert_eq!(readings, ["1", "x"]);
         }
