@@ -320,6 +320,11 @@ impl Writer {
         });
     }
 
+    /// Whether the database has taken points.
+    pub(super) fn has_written(&self) -> bool {
+        self.meters.points.get() > 0
+    }
+
     /// Writes nothing: organisation, bucket and token are checked by the database before it looks at the lines.
     pub(super) async fn try_out(&self) -> (Option<StatusCode>, Answer) {
         match self.client.execute(self.request(Bytes::new(), false)).await {

@@ -76,6 +76,9 @@ async fn ask(writer: &Writer) -> Setup {
         // of them than a write without any.
         Err(LookError::Other) => {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            if writer.has_written() {
+                return Setup::Ready { database: "unknown".to_owned(), bucket_keeps_seconds: None };
+            }
             "unknown".to_owned()
         }
     };

@@ -94,6 +94,19 @@ async fn what_only_takes_line_protocol_is_accepted() {
 }
 
 #[tokio::test]
+async fn a_database_that_takes_lines_is_not_asked_whether_it_would() {
+    let database = Database::new();
+    database.is_another.store(true, Ordering::SeqCst);
+    let address = database.start().await;
+    install_crypto_provider();
+    let metrics = Metrics::default();
+    let writer = Writer::new(config(&format!("http://{address}")), Meters::new(&metrics, "influx")).unwrap();
+    Meters::new(&metrics, "influx").points.inc();
+    assert!(matches!(setup::check(&writer).await, Setup::Ready { .. }));
+    assert_eq!(database.tried.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
 async fn a_mistake_calls_somebody_before_the_first_line_and_the_call_ends_when_it_is_mended() {
     let database = Database::new();
     *database.refusal.lock().unwrap() = Some(NO_BUCKET);
