@@ -62,9 +62,11 @@ impl Drop for Bus {
 
 async fn serve(mut stream: TcpStream, units: Arc<Mutex<BTreeMap<u8, Unit>>>) -> std::io::Result<()> {
     loop {
-        // Transaction, protocol, length; then unit, function, address, count.
+        // Transaction, protocol, length; then unit, function, and mostly address and count.
         let mut request = [0_u8; 12];
-        stream.read_exact(&mut request).await?;
+        stream.read_exact(&mut request[..6]).await?;
+        let rest = usize::from(u16::from_be_bytes([request[4], request[5]]));
+        stream.read_exact(&mut request[6..6 + rest]).await?;
         let (unit, function) = (request[6], request[7]);
         let address = u16::from_be_bytes([request[8], request[9]]);
         let count = u16::from_be_bytes([request[10], request[11]]);
@@ -80,7 +82,8 @@ async fn serve(mut stream: TcpStream, units: Arc<Mutex<BTreeMap<u8, Unit>>>) -> 
     }
 }
 
-fn read(registers: &BTreeMap<u16, u16>, function: u8, address: u16, count: u16) -> Vec<u8> {
+/// The body of an answer to a request for registers.
+pub(crate) fn read(registers: &BTreeMap<u16, u16>, function: u8, address: u16, count: u16) -> Vec<u8> {
     if !matches!(function, READ_HOLDING | READ_INPUT) {
         return vec![function | 0x80, ILLEGAL_FUNCTION];
     }

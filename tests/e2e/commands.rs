@@ -93,15 +93,31 @@ fn the_shipped_profiles_pass_their_samples() {
 #[test]
 fn a_profile_that_gives_other_readings_than_its_samples_say_fails() {
     let site = Site::new(COVER);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../device-profiles/qdy30a-level.yaml");
-    let text = std::fs::read_to_string(path).unwrap();
-    let wrong = text.replace("readings: {level_mm: -10}", "readings: {level_mm: -11}");
-    assert_ne!(wrong, text);
-    site.write("wrong.yaml", &wrong);
+    let profile = |kind: &str, level: i64| {
+        format!(
+            "\
+profile: e2e-probe
+version: 1
+kind: {kind}
+vendor: Test
+model: one
+payload: {{format: json}}
+points:
+  - {{name: level_mm, path: level}}
+samples:
+  - {{name: some, json: {{level: -10}}, readings: {{level_mm: {level}}}}}
+  - {{name: none, text: '', error: not valid JSON}}
+"
+        )
+    };
+    site.write("right.yaml", &profile("drain", -10));
+    let passed = Finished::run(&["profile", "test", site.path("right.yaml").to_str().unwrap()]);
+    assert_eq!(passed.code, Some(0), "{passed:?}");
+    site.write("wrong.yaml", &profile("drain", -11));
     let failed = Finished::run(&["profile", "test", site.path("wrong.yaml").to_str().unwrap()]);
     assert_eq!(failed.code, Some(1), "{failed:?}");
     assert!(failed.out.contains("FAILED") && failed.out.contains("-11"), "{failed:?}");
-    site.write("broken.yaml", &text.replace("kind: drain", "kind: drian"));
+    site.write("broken.yaml", &profile("drian", -10));
     let broken = Finished::run(&["profile", "test", site.path("broken.yaml").to_str().unwrap()]);
     assert_eq!(broken.code, Some(2), "{broken:?}");
     assert!(broken.errors.contains("broken.yaml:") && broken.errors.contains("drian"), "{broken:?}");

@@ -15,17 +15,17 @@ use crate::gateway::{free_port, loopback, send_sigterm, wait_for_end};
 use crate::wait::{SOON, wait_until};
 
 /// Names the Python that has pymodbus.
-const PYTHON: &str = "KERBSIDE_PYTHON";
+pub(crate) const PYTHON: &str = "KERBSIDE_PYTHON";
 
 /// A program that ends with the test.
-struct Program {
+pub(crate) struct Program {
     child: Child,
     log: PathBuf,
 }
 
 impl Program {
     /// Runs the first of the places at which the program is.
-    fn start(places: &[&str], arguments: &[&str], log: &Path) -> Program {
+    pub(crate) fn start(places: &[&str], arguments: &[&str], log: &Path) -> Program {
         let file = File::create(log).unwrap();
         let is_there = |place: &&&str| place.contains('/') && Path::new(place).try_exists().unwrap_or(false);
         let program = places.iter().find(is_there).unwrap_or(&places[0]);
@@ -39,7 +39,7 @@ impl Program {
         Program { child, log: log.to_owned() }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 

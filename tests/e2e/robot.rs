@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::gateway::{free_port, loopback};
+use crate::gateway::loopback;
 use crate::wait::{SOON, wait_for};
 
 /// A running robot. Dropping it closes its port.
@@ -40,8 +40,8 @@ struct Signature {
 
 impl Robot {
     pub(crate) async fn start() -> Robot {
-        let port = free_port();
-        let listener = tokio::net::TcpListener::bind(loopback(port)).await.unwrap();
+        let listener = tokio::net::TcpListener::bind(loopback(0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         let state = Arc::new(Mutex::new(RobotState::default()));
         let routes = Router::new().route("/robot/send", post(send)).with_state(Arc::clone(&state));
         let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });

@@ -4,13 +4,18 @@
 //! acknowledge what was committed), then the pipeline (last snapshot, store closed), then sinks.
 
 mod clock;
+mod delivery;
+mod difference;
 mod outbox;
+mod reload;
 mod sign_key;
+mod sources;
+mod stage;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,29 +24,30 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kerbside_model::{GatewayCondition, Input, Site};
 use kerbside_runtime::{Clock, Health, Intake, IntakeReceiver, Metrics, Receipt, Shutdown};
-use kerbside_sinks::channels;
 use kerbside_sinks::channels::text::Zone;
-use kerbside_sinks::influx::{InfluxHandle, InfluxSink, TelemetryAlarm};
-use kerbside_sinks::outbox::Target;
-use kerbside_sinks::platforms::{Open311, Platform};
 use kerbside_sinks::sign::SignLinks;
-use kerbside_sources::broker::{BrokerHandle, BrokerSource};
-use kerbside_sources::modbus::ModbusBus;
-use kerbside_sources::mqtt::{MqttConfig, MqttSource};
+use kerbside_sources::modbus::Buses;
 use kerbside_store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio::task::JoinHandle as TaskHandle;
 use tracing::{error, info, warn};
 
 use crate::api::{self, ApiState};
-use crate::config::{Config, PlatformConfig};
-use crate::pipeline::backlog::StoreBacklog;
+use crate::config::Config;
+use crate::live::Live;
 use crate::pipeline::conditions::StoreReports;
 use crate::pipeline::eras::ClockEras;
 use crate::pipeline::publish::Publisher;
-use crate::pipeline::{DEAF_MIN, EngineHandle, Pipeline, PipelineSettings, recover};
+use crate::pipeline::{DEAF_MIN, EngineHandle, Pipeline, PipelineSettings, StormTeller, recover};
+use crate::reload::ReloadHandle;
 use clock::ClockWatch;
+use delivery::Delivery;
+use difference::Fixed;
+use reload::Reloader;
+use sources::Sources;
+use stage::Stage;
+use telemetry::Telemetry;
 
 /// Sinks get so long to finish what they hold.
 const SINKS_STOP_MAX: Duration = Duration::from_secs(8);
@@ -69,7 +75,11 @@ pub struct Gateway {
     /// For what works and what does not.
     pub health: Health,
     /// The site that it runs with.
-    pub site: Arc<Site>,
+    pub site: Live<Site>,
+    /// Applies a changed configuration.
+    pub reload: ReloadHandle,
+    reload_stop: Shutdown,
+    reloading: TaskHandle<()>,
     sources: Stage,
     pipeline_stop: Shutdown,
     pipeline: JoinHandle<()>,
@@ -77,56 +87,37 @@ pub struct Gateway {
     sinks: Stage,
 }
 
-/// Tasks that stop together.
-#[derive(Debug, Default)]
-struct Stage {
-    tasks: TaskTracker,
-    shutdown: Shutdown,
-}
-
-impl Stage {
-    /// Runs a component; a panic in it is shown as its health and does not take the others along.
-    fn spawn(&self, name: String, health: &Health, component: impl Future<Output = ()> + Send + 'static) {
-        let reporter = health.component(name.clone());
-        self.tasks.spawn(async move {
-            if let Err(failure) = tokio::spawn(component).await
-                && failure.is_panic()
-            {
-                reporter.down("it panicked; restart the gateway and report the log");
-                error!(component = %name, "a component panicked");
-            }
-        });
-    }
-
-    async fn stop(self, within: Duration, what: &str) {
-        self.shutdown.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
-            warn!(what, "did not stop in time");
-        }
-    }
-}
+/// The reloader gets so long to come to an end in the middle of a change.
+const RELOAD_STOP_MAX: Duration = Duration::from_secs(8);
 
 /// What every component is given.
+#[derive(Clone)]
 struct Parts {
     clock: Clock,
     metrics: Metrics,
     health: Health,
     intake: Intake,
+    /// Whether a storm stands.
+    storm: StormTeller,
+    /// Modbus buses, for the installer.
+    buses: Buses,
+}
+
+impl Parts {
+    fn new(clock: Clock, intake: Intake) -> Parts {
+        let (metrics, health) = (Metrics::default(), Health::default());
+        Parts { clock, metrics, health, intake, storm: StormTeller::default(), buses: Buses::default() }
+    }
 }
 
 impl Gateway {
     /// Starts everything. Errors are of this machine only: a taken port, a folder that cannot be used, a certificate.
+    // Longer than others, because the order of the start can be read here in one piece.
     pub async fn start(config: Config, clock: Clock, speed: f64) -> anyhow::Result<Gateway> {
         let began = Clock::stamp();
         let (intake, receiver) = Intake::new(config.limits.intake_submissions_max, config.limits.intake_bytes_max);
-        let parts = Parts { clock, metrics: Metrics::default(), health: Health::default(), intake };
-        for notice in &config.notices {
-            info!("{notice}");
-        }
-        for warning in &config.warnings {
-            warn!("left out of the inventory: {warning}");
-        }
+        let parts = Parts::new(clock, intake);
+        tell_notices(&config);
         let listener = api::bind(config.listen).await?;
         let store = Store::open(config.store.config.clone(), parts.clock.clone(), &parts.metrics, &parts.health)?;
         // Before anything is stamped: time had come as far as the newest on the disk says.
@@ -137,26 +128,34 @@ impl Gateway {
         let clock_watch = ClockWatch::new(&parts, &store, &eras)?;
         let sinks = Stage::default();
         let wake = Arc::new(Notify::new());
-        let alarm = TelemetryAlarm::default();
-        let telemetry = start_telemetry(&config, &store, &parts, (&eras, &alarm), &sinks)?;
-        let publisher = Publisher::new(telemetry, Arc::clone(&wake), &parts.metrics).with_eras(eras);
+        let mut telemetry = Telemetry::new(sinks.clone(), store.clone(), Arc::clone(&config.site), Arc::clone(&eras));
+        start_telemetry(&mut telemetry, &config, &parts)?;
+        let publisher = Publisher::new(telemetry.offered(), Arc::clone(&wake), &parts.metrics).with_eras(eras);
+        for notice in edited_unnoticed(&store, &config.site) {
+            warn!("{notice}");
+        }
         let started = start_pipeline(&config, &store, &parts, receiver, publisher, clock_watch.first_condition())?;
         let StartedPipeline { stop: pipeline_stop, thread: pipeline, ended: pipeline_ended, engine } = started;
         // Behind the site, which must be the first input.
-        sinks.tasks.spawn(alarm.run(parts.intake.clone(), sinks.shutdown.clone()));
+        sinks.tasks.spawn(telemetry.alarm().run(parts.intake.clone(), sinks.shutdown.clone()));
         let api_address = listener.local_addr().context("ask where the API listens")?;
         // A port that was left to the system is only known now.
         let public_url = match config.listen.port() {
             0 => format!("http://{api_address}"),
             _ => config.public_url.clone(),
         };
-        let sign_links = SignLinks::new(public_url, sign_key::load_or_make(&config.data_dir)?);
-        start_delivery(&config, &store, &parts, &sinks, wake, &sign_links)?;
+        let sign_key = sign_key::load_or_make(&config.data_dir)?;
+        let sign_links = SignLinks::new(public_url.clone(), sign_key.clone());
+        let mut delivery = Delivery::new(sinks.clone(), store.clone(), sign_key, wake);
+        start_delivery(&mut delivery, &config, &public_url, &parts)?;
         sinks.tasks.spawn(clock_watch.run(sinks.shutdown.clone()));
         let reports = StoreReports::new(Zone::named(&config.zone)?);
         sinks.tasks.spawn(watch::store(store.clone(), reports, parts.intake.clone(), sinks.shutdown.clone()));
-        let sources = Stage::default();
-        let brokers = start_sources(&config, &parts, &sources).await?;
+        let sources = start_sources(&config, &parts).await?;
+        let brokers = config.brokers.iter().filter_map(|broker| sources.address(&format!("source/{}", broker.name)));
+        let brokers = brokers.collect();
+        let (site, accounts) = (Live::new(Arc::clone(&config.site)), Live::new(Arc::new(config.accounts.clone())));
+        let (reload, requests) = ReloadHandle::new();
         let state = ApiState {
             store: store.clone(),
             engine: engine.clone(),
@@ -164,8 +163,10 @@ impl Gateway {
             clock: parts.clock.clone(),
             metrics: parts.metrics.clone(),
             health: parts.health.clone(),
-            site: Arc::clone(&config.site),
-            accounts: Arc::new(config.accounts.clone()),
+            site: site.clone(),
+            accounts: accounts.clone(),
+            reload: reload.clone(),
+            buses: parts.buses.clone(),
             sign_links,
             zone: jiff::tz::TimeZone::get(&config.zone)
                 .with_context(|| format!("find the time zone {}", config.zone))?,
@@ -176,6 +177,23 @@ impl Gateway {
             site = config.site.name(), devices = config.site.devices().len(), api = %api_address,
             milliseconds = began.elapsed().as_millis() as u64, "gateway started"
         );
+        let (reload_stop, sources_stage) = (Shutdown::new(), sources.stage());
+        let health = parts.health.component("configuration");
+        health.ok();
+        let reloader = Reloader {
+            fixed: Fixed::of(&config),
+            config,
+            public_url,
+            parts: parts.clone(),
+            store: store.clone(),
+            sources,
+            telemetry,
+            delivery,
+            site: site.clone(),
+            accounts,
+            health,
+            shutdown: reload_stop.clone(),
+        };
         Ok(Gateway {
             api: api_address,
             brokers,
@@ -184,8 +202,11 @@ impl Gateway {
             intake: parts.intake,
             metrics: parts.metrics,
             health: parts.health,
-            site: Arc::clone(&config.site),
-            sources,
+            site,
+            reload,
+            reload_stop,
+            reloading: tokio::spawn(reloader.run(requests)),
+            sources: sources_stage,
             pipeline_stop,
             pipeline,
             pipeline_ended,
@@ -201,6 +222,10 @@ impl Gateway {
 
     /// Stops in order. What was received is committed and acknowledged before this returns.
     pub async fn stop(self) {
+        self.reload_stop.cancel();
+        if tokio::time::timeout(RELOAD_STOP_MAX, self.reloading).await.is_err() {
+            warn!("a change of the configuration did not come to an end in time");
+        }
         self.sources.stop(SOURCES_STOP_MAX, "sources").await;
         self.pipeline_stop.cancel();
         let joined = join_pipeline(self.pipeline, self.store.clone(), PIPELINE_STOP_MAX).await;
@@ -233,26 +258,38 @@ fn start_api(listener: TcpListener, state: ApiState, sinks: &Stage) {
     sinks.tasks.spawn(api::serve(listener, state, sinks.shutdown.clone()));
 }
 
-fn start_telemetry(
-    config: &Config,
-    store: &Store,
-    parts: &Parts,
-    (eras, alarm): (&Arc<ClockEras>, &TelemetryAlarm),
-    sinks: &Stage,
-) -> anyhow::Result<Vec<InfluxHandle>> {
-    let names: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-    store.register_sinks(&names);
-    let mut handles = Vec::new();
-    for sink in &config.sinks {
-        let backlog = StoreBacklog::new(store.clone(), Arc::clone(&config.site)).with_eras(Arc::clone(eras));
-        let backlog = Arc::new(backlog);
-        let (sink, handle) = InfluxSink::new(sink.clone(), backlog, &parts.metrics, &parts.health)?;
-        let sink = sink.with_alarm(alarm.clone()).with_clock(parts.clock.clone());
-        let name = format!("sink/{}", names[handles.len()]);
-        sinks.spawn(name, &parts.health, sink.run(sinks.shutdown.clone()));
-        handles.push(handle);
+fn tell_notices(config: &Config) {
+    for notice in &config.notices {
+        info!("{notice}");
     }
-    Ok(handles)
+    for warning in &config.warnings {
+        warn!("left out of the inventory: {warning}");
+    }
+}
+
+fn start_telemetry(telemetry: &mut Telemetry, config: &Config, parts: &Parts) -> anyhow::Result<()> {
+    telemetry.keep_for(config);
+    for (name, sink) in telemetry::wanted(config) {
+        telemetry.start(&name, sink, parts)?;
+    }
+    Ok(())
+}
+
+fn start_delivery(delivery: &mut Delivery, config: &Config, public_url: &str, parts: &Parts) -> anyhow::Result<()> {
+    for (name, target) in delivery::wanted(config, public_url) {
+        let prepared = target.prepare(parts)?;
+        delivery.start(&name, target, prepared, parts);
+    }
+    Ok(())
+}
+
+/// Profiles that are other ones than the last time the gateway ran, under the same version.
+fn edited_unnoticed(store: &Store, site: &Site) -> Vec<String> {
+    let last = store.last_sequence().and_then(|last| store.site_after(last));
+    // A site of an older release may not be readable any more, and then nothing can be said.
+    let Ok(Some(hash)) = last else { return Vec::new() };
+    let Ok(Some(facts)) = store.site(&hash) else { return Vec::new() };
+    difference::uncounted(&difference::profiles(&Site::new(facts), site))
 }
 
 struct StartedPipeline {
@@ -281,6 +318,7 @@ fn start_pipeline(
         deaf_min: DEAF_MIN,
     };
     let (pipeline, engine) = Pipeline::new(engine, store.clone(), receiver, publisher, parts.clock.clone(), settings);
+    let pipeline = pipeline.with_storm(Arc::clone(&parts.storm));
     let damage = recover::damage_condition(store, parts.clock.now())?;
     let first = vec![Input::Gateway(clock), Input::Site(Arc::clone(&config.site)), Input::Gateway(damage)];
     // Before the thread runs: it would serve the timers of the time without a gateway, and call every device silent.
@@ -291,57 +329,12 @@ fn start_pipeline(
     Ok(StartedPipeline { stop, thread, ended, engine })
 }
 
-/// One worker for each target, a poller for the platform, and the task that feeds the workers from the outbox.
-fn start_delivery(
-    config: &Config,
-    store: &Store,
-    parts: &Parts,
-    sinks: &Stage,
-    wake: Arc<Notify>,
-    sign_links: &SignLinks,
-) -> anyhow::Result<()> {
-    let mut targets = Vec::new();
-    if let PlatformConfig::Open311(open311) = &config.platform {
-        let platform: Arc<dyn Platform> = Arc::new(Open311::new(open311.clone(), parts.clock.clone(), &parts.metrics)?);
-        let poller = outbox::status_poller(Arc::clone(&platform), open311.poll_interval, store, parts);
-        sinks.spawn(format!("sink/{}/status", open311.name), &parts.health, poller.run(sinks.shutdown.clone()));
-        targets.push((open311.name.clone(), Target::Platform(platform)));
+async fn start_sources(config: &Config, parts: &Parts) -> anyhow::Result<Sources> {
+    let mut sources = Sources::new();
+    for (name, source) in sources::wanted(config) {
+        let prepared = source.prepare(parts).await?;
+        sources.start(&name, source, prepared, parts);
     }
-    for channel in &config.channels {
-        let built = channels::build(channel.clone(), parts.clock.clone())?;
-        targets.push((channel.name.clone(), Target::Channel(Arc::from(built))));
-    }
-    let mut handles = std::collections::BTreeMap::new();
-    for (name, target) in targets {
-        let (worker, handle) = outbox::worker(target, sign_links.clone(), parts);
-        sinks.spawn(format!("sink/{name}"), &parts.health, worker.run(sinks.shutdown.clone()));
-        handles.insert(name, handle);
-    }
-    sinks.tasks.spawn(outbox::dispatch(store.clone(), handles, wake, sinks.shutdown.clone()));
-    Ok(())
-}
-
-async fn start_sources(config: &Config, parts: &Parts, sources: &Stage) -> anyhow::Result<Vec<SocketAddr>> {
-    let Parts { clock, metrics, health, intake } = parts;
-    let mut links = Vec::new();
-    for mqtt in &config.mqtt {
-        links.push(mqtt.name.clone());
-        let name = format!("source/{}", mqtt.name);
-        let mqtt = MqttConfig { state_folder: Some(config.data_dir.clone()), ..mqtt.clone() };
-        let source = MqttSource::new(mqtt, intake.clone(), clock.clone(), metrics, health)?;
-        sources.spawn(name, health, source.run(sources.shutdown.clone()));
-    }
-    for bus in &config.modbus {
-        let source = ModbusBus::new(bus.clone(), intake.clone(), clock.clone(), metrics, health)?;
-        sources.spawn(format!("source/{}", bus.name), health, source.run(sources.shutdown.clone()));
-    }
-    let mut addresses = Vec::new();
-    for broker in &config.brokers {
-        let source = BrokerSource::new(broker.clone(), intake.clone(), clock.clone(), metrics, health)?;
-        let handle: BrokerHandle = source.start(sources.shutdown.clone()).await?;
-        addresses.push(handle.local_addr());
-        sources.spawn(format!("source/{}", broker.name), health, handle.stopped());
-    }
-    sources.tasks.spawn(watch::links(links, health.clone(), intake.clone(), sources.shutdown.clone()));
-    Ok(addresses)
+    sources.watch_links(parts).await;
+    Ok(sources)
 }

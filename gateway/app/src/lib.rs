@@ -5,7 +5,12 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod gateway;
+pub mod live;
 pub mod pipeline;
+pub mod reload;
+pub mod shelf;
 pub mod shipped;
 #[cfg(test)]
 mod tidy;
+pub mod trial;
+mod walk;

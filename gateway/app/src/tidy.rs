@@ -48,17 +48,17 @@ const NOT_IN_THE_ENGINE: &[&str] = &["async-std", "axum", "hyper", "mio", "reqwe
 const ENGINE_LAYERS: &[&[&str]] = &[
     &["claim", "duplicates"],
     &["decode"],
-    &["sample"],
+    &["probe", "sample"],
     &["detect"],
     &["timers"],
-    &["budget", "drift"],
+    &["budget", "drift", "uplinks"],
     // A device holds the states of its conditions, and a condition looks at its device.
     &["alarms", "device", "last"],
     &["carry"],
     &["explain"],
-    &["cases"],
+    &["cases", "walk"],
     &["engine"],
-    &["babble", "clocks", "incidents", "snapshot", "view"],
+    &["again", "babble", "change", "clocks", "incidents", "masks", "snapshot", "view", "walk_test"],
 ];
 
 /// What lib.rs of the engine exports at its top, and the module that it comes from.
@@ -69,13 +69,20 @@ const ENGINE_EXPORTS: &[(&str, &str)] = &[
     ("RestoreError", "snapshot"),
     ("DeviceView", "view"),
     ("ReadingView", "view"),
+    ("MASKS_MAX", "masks"),
+    ("Seen", "walk"),
+    ("WalkView", "walk_test"),
 ];
 
 /// The app's modules, and what each may not know.
 const APP_BANS: &[(&str, &[&str])] = &[
     ("config", &["api", "cli", "console", "gateway", "pipeline"]),
+    ("live", &["api", "cli", "config", "console", "gateway", "pipeline"]),
+    ("reload", &["api", "cli", "config", "console", "gateway", "pipeline"]),
+    ("trial", &["api", "cli", "console", "gateway", "pipeline"]),
     ("pipeline", &["api", "cli", "config", "console", "gateway"]),
     ("console", &["api", "cli", "config", "gateway", "pipeline"]),
+    ("shelf", &["api", "cli", "config", "console", "gateway", "pipeline"]),
     ("shipped", &["api", "cli", "config", "console", "gateway", "pipeline"]),
     ("api", &["cli", "gateway"]),
     ("gateway", &["cli"]),

@@ -13,9 +13,9 @@ use kerbside_engine::Engine;
 use kerbside_model::document::Problems;
 use kerbside_model::inventory::{Datum, Device};
 use kerbside_model::profile::parse_profile_text;
-use kerbside_model::site::{AddressRule, CasePolicy, LEDGER, SiteFacts, SourceRule};
+use kerbside_model::site::{AddressRule, SiteFacts, SourceRule};
 use kerbside_model::topic::TopicRule;
-use kerbside_model::{FrameFlags, Frames, Input, ServiceState, Severity, Site, Timestamp};
+use kerbside_model::{FrameFlags, Frames, Input, ServiceState, Site, Timestamp};
 
 const PROFILE: &str = include_str!("../../../bench/profiles/bench-city-sensor.yaml");
 const START: Timestamp = Timestamp(1_800_000_000_000);
@@ -87,21 +87,13 @@ fn site(devices: usize) -> Site {
     let profile =
         parse_profile_text("bench-city-sensor.yaml", PROFILE, &problems).expect("the benchmark's profile is sound");
     Site::new(SiteFacts {
-        name: "bench".to_owned(),
-        profiles: vec![Arc::new(profile)],
-        devices: (0..devices).map(device).collect(),
         sources: vec![SourceRule {
             source: Arc::from("bench"),
             address: AddressRule::Topic(TopicRule::of_level(3)),
             claim: None,
+            envelopes: Vec::new(),
         }],
-        cases: CasePolicy {
-            platform: LEDGER.to_owned(),
-            severity_min: Severity::Minor,
-            close_after: Duration::from_secs(86_400),
-        },
-        duty: Vec::new(),
-        limits: kerbside_model::site::FrameLimits::default(),
+        ..SiteFacts::new("bench", vec![Arc::new(profile)], (0..devices).map(device).collect())
     })
 }
 
@@ -122,6 +114,7 @@ fn device(number: usize) -> Device {
         mount_height_mm: None,
         level_offset_mm: 0.0,
         interval: None,
+        registers_from: None,
         parent: String::new(),
         service: ServiceState::InService,
     }

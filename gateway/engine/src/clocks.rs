@@ -1,7 +1,7 @@
 //! Clocks, as the engine sees them: whether our own can be believed, and which device's is wrong. The condition of a
 //! wrong clock opens no case unless its profile says so.
 
-use kerbside_model::profile::{PayloadFormat, Profile};
+use kerbside_model::profile::Profile;
 use kerbside_model::{AlarmState, DeviceIndex, Effects, Severity, Timestamp, vocabulary};
 
 use crate::Engine;
@@ -26,9 +26,9 @@ impl Engine {
         at: Timestamp,
         effects: &mut Effects,
     ) {
-        let PayloadFormat::Json { time: Some(field) } = &profile.payload else { return };
+        let Some(drift_max) = profile.payload.drift_max() else { return };
         let state = &mut self.devices[index.0 as usize];
-        let change = state.drift.observe(offset_ms, field.drift_max);
+        let change = state.drift.observe(offset_ms, drift_max);
         if change == DriftChange::None {
             return;
         }
@@ -36,7 +36,7 @@ impl Engine {
         let stands = state.conditions.alarm(condition).is_some();
         match change {
             DriftChange::Wrong if !stands => {
-                let texts = of_drift(offset_ms, field.drift_max);
+                let texts = of_drift(offset_ms, drift_max);
                 let opens_case = profile.conditions[condition].opens_case;
                 let severity = if opens_case { Severity::Minor } else { Severity::Notice };
                 let slot = state.conditions.entry(condition);

@@ -14,6 +14,7 @@ use crate::detect::{DetectorState, Phase, Verdict};
 use crate::drift::Drift;
 use crate::duplicates::{Arrival, LATE_AFTER, Recent};
 use crate::last::LastReadings;
+use crate::uplinks::Uplinks;
 
 /// Two frames of a device whose clock is wrong are as far apart by its clock as by ours, give or take this ...
 const PACE_TOLERANCE: Duration = Duration::from_secs(5);
@@ -55,6 +56,8 @@ pub(crate) struct DeviceState {
     pub(crate) budget: Budget,
     /// Since when every frame seemed to be history; a clock that stands still is known by this.
     late_since: Option<Timestamp>,
+    /// By these an uplink that never came is known.
+    pub(crate) uplinks: Uplinks,
     /// How far its clock is off.
     pub(crate) drift: Drift,
     pub(crate) last: LastReadings,

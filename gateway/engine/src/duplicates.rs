@@ -5,6 +5,10 @@
 //! a device is its last few frames, by the hash of their payload: in the snapshot, so that a frame which was
 //! committed before a crash is known after it.
 //!
+//! Where the network counts a device's uplinks, the same uplink is the one with the same counter and the same bytes in
+//! the same session, whoever hands it over and however often. A counter that began anew is in another session, or comes
+//! with other bytes, or at another time.
+//!
 //! A frame that is wrongly taken for a repeat may be the alarm itself. So where its time does not prove it, a repeat
 //! must also say nothing new: a cover that opens, closes and opens again has opened twice, whatever the broker says.
 
@@ -50,6 +54,8 @@ pub(crate) struct Arrival {
     pub(crate) told: ToldTime,
     /// Whether it looks like history: the device's clock may stand still.
     pub(crate) is_old: bool,
+    /// Whether `payload` is the hash of one uplink, which no other uplink has.
+    pub(crate) is_counted: bool,
 }
 
 /// What a frame's own time says of its age.
@@ -109,7 +115,15 @@ impl Arrival {
         };
         let is_old = device_time.is_some_and(|time| frame.received_at.since(time) > LATE_AFTER);
         let (payload, way) = (payload_hash(payload), way(frame.source, prefix));
-        Some(Arrival { payload, way, at: frame.received_at, redelivered: frame.flags.redelivered, told, is_old })
+        let redelivered = frame.flags.redelivered;
+        Some(Arrival { payload, way, at: frame.received_at, redelivered, told, is_old, is_counted: false })
+    }
+
+    /// Makes it the arrival of an uplink that the network counted. `identity` is the hash of session, counter and
+    /// content; `at` is when the network had it, as far as it tells, so that a copy is known by that however late it
+    /// comes to us.
+    pub(crate) fn counted(self, identity: u64, at: Option<Timestamp>) -> Arrival {
+        Arrival { payload: identity, at: at.unwrap_or(self.at), is_counted: true, ..self }
     }
 }
 
@@ -117,6 +131,9 @@ impl Recent {
     /// The frame that this one repeats. Without a time of its own a frame must be the same, and sent again by the
     /// broker or come on another way, within the window: a device may rightly send the same twice.
     pub(crate) fn find(&self, arrival: &Arrival, window: Duration) -> Option<Repeat> {
+        if arrival.is_counted {
+            return self.find_uplink(arrival, window);
+        }
         let newest = &self.0[0];
         if arrival.told != ToldTime::None && newest.way != 0 && newest.payload == arrival.payload {
             // The time stands in the payload: it is the same time, too.
@@ -146,6 +163,20 @@ impl Recent {
         })
     }
 
+    /// The uplink that this one is. A copy of the device's newest uplink is one for certain, and so is one that the
+    /// network had before the newest; else a device with a fixed session may have begun to count anew.
+    fn find_uplink(&self, arrival: &Arrival, window: Duration) -> Option<Repeat> {
+        let is_same =
+            |entry: &Entry| entry.way != 0 && entry.payload == arrival.payload && entry.is_within(window, arrival.at);
+        let position = self.0.iter().position(is_same)?;
+        let reason = match (arrival.redelivered, self.0[position].came_on(arrival.way)) {
+            (true, _) => DuplicateReason::Redelivered,
+            (false, false) => DuplicateReason::OtherPath,
+            (false, true) => DuplicateReason::SameUplink,
+        };
+        Some(Repeat { reason, is_certain: position == 0 || self.0[0].is_after(arrival.at), position })
+    }
+
     /// Remembers that a frame came again.
     pub(crate) fn came_again(&mut self, repeat: &Repeat, arrival: &Arrival) {
         let entry = &mut self.0[repeat.position];
@@ -154,10 +185,11 @@ impl Recent {
         }
     }
 
-    /// Remembers a frame. Those that nothing could repeat any more are forgotten, which keeps snapshots small.
+    /// Remembers a frame. Those that nothing could repeat any more are forgotten, which keeps snapshots small; an uplink
+    /// can be repeated at any time.
     pub(crate) fn remember(&mut self, arrival: &Arrival, window: Duration) {
         for entry in &mut self.0 {
-            if !entry.is_within(window, arrival.at) {
+            if !arrival.is_counted && !entry.is_within(window, arrival.at) {
                 *entry = Entry::default();
             }
         }
@@ -169,6 +201,11 @@ impl Recent {
 impl Entry {
     fn came_on(&self, way: u16) -> bool {
         self.way == way || self.other_way == way
+    }
+
+    fn is_after(&self, at: Timestamp) -> bool {
+        let earlier = self.at.wrapping_sub(lower_half(at));
+        (1..=u32::MAX / 2).contains(&earlier)
     }
 
     /// Two sources may overtake one another by a little, so both directions count.
@@ -193,7 +230,7 @@ mod tests {
 
     fn on(way: u16, payload: u64, seconds: i64) -> Arrival {
         let at = Timestamp(1_800_000_000_000 + seconds * 1_000);
-        Arrival { payload, way, at, redelivered: false, told: ToldTime::None, is_old: false }
+        Arrival { payload, way, at, redelivered: false, told: ToldTime::None, is_old: false, is_counted: false }
     }
 
     fn again(arrival: Arrival) -> Arrival {
@@ -292,6 +329,51 @@ mod tests {
             let arrival = again(told(on(1, payload, 3), ToldTime::Older));
             assert_eq!(take(&mut recent, arrival, true), Some(DuplicateReason::Redelivered));
         }
+    }
+
+    /// An uplink that the network had so many seconds after the start.
+    fn uplink(way: u16, identity: u64, seconds: i64) -> Arrival {
+        let arrival = on(way, 0, seconds);
+        arrival.counted(identity, Some(arrival.at))
+    }
+
+    #[test]
+    fn an_uplink_that_several_gateways_or_servers_hand_over_is_one() {
+        let mut recent = Recent::default();
+        assert_eq!(take(&mut recent, uplink(1, 7, 0), true), None);
+        assert_eq!(take(&mut recent, uplink(1, 7, 0), true), Some(DuplicateReason::SameUplink));
+        assert_eq!(take(&mut recent, uplink(1, 7, 2), true), Some(DuplicateReason::SameUplink));
+        assert_eq!(take(&mut recent, uplink(2, 7, 1), true), Some(DuplicateReason::OtherPath));
+        assert_eq!(take(&mut recent, again(uplink(1, 7, 0)), true), Some(DuplicateReason::Redelivered));
+        assert_eq!(take(&mut recent, uplink(1, 8, 3), true), None);
+        assert_eq!(
+            take(&mut recent, uplink(2, 7, 0), true),
+            Some(DuplicateReason::SameUplink),
+            "it lags behind the newest"
+        );
+    }
+
+    #[test]
+    fn an_uplink_is_known_however_late_its_copy_comes() {
+        let mut recent = Recent::default();
+        for hour in 0..4_u64 {
+            assert_eq!(take(&mut recent, uplink(1, hour, 3_600 * hour.cast_signed()), true), None);
+        }
+        for hour in 0..4_u64 {
+            let arrival = again(uplink(1, hour, 3_600 * hour.cast_signed()));
+            assert_eq!(take(&mut recent, arrival, true), Some(DuplicateReason::Redelivered), "hour {hour}");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_began_anew_is_no_repeat() {
+        let mut recent = Recent::default();
+        take(&mut recent, uplink(1, 7, 0), true);
+        assert_eq!(take(&mut recent, uplink(1, 7, 31), true), None, "the same number and bytes at another time");
+        let mut recent = Recent::default();
+        take(&mut recent, uplink(1, 7, 0), true);
+        take(&mut recent, uplink(1, 8, 5), true);
+        assert_eq!(take(&mut recent, uplink(1, 7, 10), true), None, "it says something new after another one");
     }
 
     #[test]

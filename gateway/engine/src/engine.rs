@@ -15,20 +15,16 @@ use kerbside_model::{
 
 use crate::alarms::{Change, ConditionState, raise, settle};
 use crate::budget::Pace;
-use crate::carry::{carry_over, drop_alarms};
 use crate::cases::{Cases, Context, KERBSIDE, report};
 use crate::decode::{
-    Certainty, Decoders, Message, Refused, Scratch, Sender, Told, keep_undecoded, observation_time, placed_after,
-    resolve,
+    Certainty, Decoders, NotTaken, Refused, Scratch, Told, keep_undecoded, observation_time, placed_after, resolve,
 };
 use crate::detect::{Phase, Verdict};
 use crate::device::{DeviceState, Mask, stale_after};
-use crate::duplicates::Arrival;
+use crate::duplicates::LATE_AFTER;
 use crate::explain::{explain, unsure};
 use crate::timers::{TimerKey, Timers};
-
-/// Masks of one device at once; the API refuses more as well.
-pub const MASKS_MAX: usize = 32;
+use crate::walk::{Sight, Walk};
 
 /// The middle of the gateway.
 #[derive(Debug)]
@@ -38,11 +34,13 @@ pub struct Engine {
     pub(crate) cases: Cases,
     pub(crate) gateway: BTreeMap<String, ConditionState>,
     pub(crate) sources_down: BTreeSet<Arc<str>>,
-    decoders: Decoders,
+    pub(crate) decoders: Decoders,
     timers: Timers,
     scratch: Scratch,
+    /// The walk test that runs, or the last one.
+    pub(crate) walk: Option<Walk>,
     /// How much a device may send; `None` for no limit.
-    pace: Option<Pace>,
+    pub(crate) pace: Option<Pace>,
 }
 
 impl Engine {
@@ -69,6 +67,7 @@ impl Engine {
             sources_down,
             timers: Timers::default(),
             scratch: Scratch::default(),
+            walk: None,
             pace,
         };
         engine.set_timers(Timestamp::default());
@@ -118,6 +117,12 @@ impl Engine {
                     frames.iter().for_each(|frame| self.take_frame(&site, &frame, at, &mut work));
                 }
                 Input::Site(site) => self.take_site(site, now, work.effects),
+                Input::Change { site, by } => self.take_change(site, by, now, work.effects),
+                Input::Again(frames) => {
+                    let observations = std::mem::take(&mut work.observations).with_readings(self.scratch.take_kept());
+                    let observations = self.read_again(frames, observations, work.effects);
+                    work.observations = self.scratch.continue_with(observations);
+                }
                 Input::Operator(action) => self.take_action(action, now, work.effects),
                 Input::Delivery(delivery) => self.take_delivery(delivery, now, work.effects),
                 Input::Platform(status) => {
@@ -137,7 +142,11 @@ impl Engine {
         effects.observations = Arc::new(observations.with_readings(self.scratch.take_kept()));
     }
 
-    fn case_context<'a>(&'a mut self, at: Timestamp, effects: &'a mut Effects) -> (Context<'a>, &'a mut Cases) {
+    pub(crate) fn case_context<'a>(
+        &'a mut self,
+        at: Timestamp,
+        effects: &'a mut Effects,
+    ) -> (Context<'a>, &'a mut Cases) {
         (Context { site: &self.site, effects, timers: &mut self.timers, at }, &mut self.cases)
     }
 
@@ -147,30 +156,32 @@ impl Engine {
         work.effects.frames += 1;
         let counts = &mut work.effects.counts;
         counts.frames_retained += u64::from(frame.flags.retained);
-        let Sender { device: index, prefix } = match resolve(site, frame) {
+        let sender = match resolve(site, frame) {
             Ok(sender) => sender,
-            Err(Refused { device, error }) => {
+            Err(NotTaken::Ignored(event)) => return counts.frames_ignored[event as usize] += 1,
+            Err(NotTaken::Refused(Refused { device, error })) => {
                 let device = device.map(|index| site.device(index));
                 return keep_undecoded(work.effects, site, frame, device, error);
             }
         };
+        let index = sender.device;
         let device = site.device(index);
         let profile_index = site.profile_index(index);
         let decoder = self.decoders.at(profile_index);
-        let message = Message::bare(frame.payload, frame.received_at);
-        let decoded = match decoder.decode(device, &message, &mut self.scratch) {
+        let decoded = match decoder.decode(device, &sender.message(frame), &mut self.scratch) {
             Ok(decoded) => decoded,
             Err(error) => return keep_undecoded(work.effects, site, frame, Some(device), error),
         };
         counts.frames_decoded += 1;
+        counts.frames_partial += u64::from(!self.scratch.remarks().is_empty());
         let state = &mut self.devices[index.0 as usize];
-        let judged = decoded.told.judge(frame.received_at, work.certainty);
-        if let Err(refusal) = judged {
+        let times = decoder.times(&decoded, frame.received_at, work.certainty);
+        if let Some(refusal) = times.refused {
             counts.times_refused[refusal as usize] += 1;
         }
-        let device_time = judged.unwrap_or_default();
+        let device_time = times.observed;
         let readings = self.scratch.readings();
-        if let Some(arrival) = Arrival::of(frame, prefix, device_time, state.observed_at)
+        if let Some(arrival) = sender.arrival(frame, times.in_order, state.observed_at, work.certainty)
             && let Some(reason) = state.came_before(&arrival, readings, site.facts().limits.duplicate_window)
         {
             counts.frames_duplicate[reason as usize] += 1;
@@ -179,11 +190,18 @@ impl Engine {
             }
             return work.effects.note(Noted::Left);
         }
-        let Some(observed_at) = observation_time(frame, device_time, &mut state.placed_at) else { return };
+        let has_own = !readings.is_empty();
+        let observed_at = has_own.then(|| observation_time(frame, device_time, &mut state.placed_at)).flatten();
+        if frame.flags.retained && observed_at.is_none() && self.scratch.history_len() == 0 {
+            return;
+        }
         // Without a time of its own a frame is as new as its arrival.
-        let is_history = |time| !frame.flags.retained && state.is_late(time, frame.received_at);
-        let late = frame.flags.retained || device_time.is_some_and(is_history);
-        counts.observations_late += u64::from(late);
+        let late = match (frame.flags.retained, times.in_order) {
+            (true, _) => true,
+            (false, Some(time)) => state.is_late(time, frame.received_at),
+            (false, None) => device_time.is_some_and(|time| frame.received_at.since(time) > LATE_AFTER),
+        };
+        counts.observations_late += u64::from(late && observed_at.is_some());
         counts.readings_not_good += readings.iter().filter(|reading| !reading.quality.is_good()).count() as u64;
         let alarms_before = work.effects.alarms.len();
         let mut has_moved = false;
@@ -200,8 +218,11 @@ impl Engine {
         let pace = self.pace.as_ref().filter(|_| is_message);
         let is_paid = pace.is_none_or(|pace| state.budget.pay(pace, device_time.unwrap_or(at), at, heard_before));
         if !late {
-            state.observed_at = device_time.unwrap_or(state.observed_at);
-            state.last.keep(readings, observed_at, at);
+            if let Some((session, counter)) = sender.counted() {
+                counts.uplinks_lost += state.uplinks.take(session, counter);
+            }
+            state.observed_at = times.in_order.unwrap_or(state.observed_at);
+            state.last.keep(readings, observed_at.unwrap_or(at), at);
         }
         if has_moved {
             // Its old source may have been down, and no silence was counted.
@@ -209,6 +230,7 @@ impl Engine {
         }
         if !late {
             let profile = &site.facts().profiles[profile_index];
+            self.walk_hears(profile, index, at);
             self.detect(profile, index, decoded.heard, at, work.effects);
             if let (Told::Time(told), Certainty::Sure) = (decoded.told, work.certainty) {
                 let offset_ms = frame.received_at.0.saturating_sub(told.0);
@@ -216,19 +238,41 @@ impl Engine {
             }
         }
         if is_paid || work.effects.alarms.len() > alarms_before {
-            work.observations.push_row(index, observed_at, frame.received_at, late, self.scratch.keep_frame());
-            if let Some(tags) = frame.tags {
-                work.observations.tag_last(tags);
-            }
-            if device_time.is_none() && observed_at != frame.received_at {
-                work.effects.note(placed_after(frame.received_at, observed_at));
-            }
+            self.keep_rows(&Placed { index, device_time, observed_at, late }, frame, work);
         } else {
             work.effects.counts.frames_thinned += 1;
             work.effects.note(Noted::Left);
         }
         if !is_paid {
             self.note_babble(site, index, at, work.effects);
+        }
+    }
+
+    /// Keeps the readings of a frame, and behind them those of other times that it carries: at their own time, and never
+    /// as news.
+    fn keep_rows(&mut self, placed: &Placed, frame: &FrameView<'_>, work: &mut Work<'_>) {
+        let Placed { index, device_time, observed_at, late } = *placed;
+        if let Some(observed_at) = observed_at {
+            work.observations.push_row(index, observed_at, frame.received_at, late, self.scratch.keep_frame());
+            frame.tags.iter().for_each(|tags| work.observations.tag_last(tags));
+            if device_time.is_none() && observed_at != frame.received_at {
+                work.effects.note(placed_after(frame.received_at, observed_at));
+            }
+        }
+        let frame_time = device_time.unwrap_or(frame.received_at);
+        for row in 0..self.scratch.history_len() {
+            let counts = &mut work.effects.counts;
+            match self.scratch.history_time(row).judge(frame_time, frame.received_at, work.certainty) {
+                Ok(observed_at) => {
+                    let readings = self.scratch.history(row).iter();
+                    counts.readings_not_good += readings.filter(|reading| !reading.quality.is_good()).count() as u64;
+                    counts.observations_late += 1;
+                    let count = self.scratch.keep_history(row);
+                    work.observations.push_row(index, observed_at, frame.received_at, true, count);
+                    frame.tags.iter().for_each(|tags| work.observations.tag_last(tags));
+                }
+                Err(refusal) => counts.times_refused[refusal as usize] += 1,
+            }
         }
     }
 
@@ -303,6 +347,7 @@ impl Engine {
 
     /// A new alarm goes to its case and out.
     pub(crate) fn announce(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
+        self.walk_sees(index, condition, Sight::Raised, at);
         self.bring_to_case(index, condition, at, effects);
         if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition) {
             effects.counts.alarms_raised[alarm.severity as usize] += 1;
@@ -329,6 +374,7 @@ impl Engine {
         let Some(alarm) = slot.alarm.take() else { return };
         slot.carried = false;
         let case_id = slot.case_id.clone();
+        self.walk_sees(index, condition, Sight::Cleared, at);
         effects.counts.alarms_cleared += 1;
         if let Some(case_id) = case_id.filter(|_| alarm.case_id.is_some()) {
             let (mut ctx, cases) = self.case_context(at, effects);
@@ -391,6 +437,9 @@ impl Engine {
             ServiceState::Maintenance => return Some(Suppression::Maintenance),
             ServiceState::InService => {}
         }
+        if self.is_walked(&device.id) {
+            return Some(Suppression::WalkTest);
+        }
         if state.mask_at(at, MaskKind::Maintenance).is_some() {
             return Some(Suppression::Maintenance);
         }
@@ -399,7 +448,7 @@ impl Engine {
     }
 
     /// Standing alarms without a case are looked at again: a mask ended, or the device came into service.
-    fn reconsider(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
+    pub(crate) fn reconsider(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
         let conditions: Vec<usize> =
             self.devices[index.0 as usize].conditions.iter().map(|(condition, _)| condition).collect();
         for condition in conditions {
@@ -450,33 +499,13 @@ impl Engine {
             }
             OperatorAction::Acknowledge { alarm_id, by } => self.acknowledge(alarm_id, by, at, effects),
             OperatorAction::Mask { device, kind, from, until, by, reason } => {
-                let (mut ctx, _) = self.case_context(at, effects);
-                let Some(index) = ctx.site.find(device) else {
-                    ctx.audit(by, "mask_refused", device, "there is no such device");
-                    return;
-                };
-                if self.devices[index.0 as usize].masks.len() >= MASKS_MAX {
-                    let (mut ctx, _) = self.case_context(at, effects);
-                    ctx.audit(by, "mask_refused", device, "it has too many masks: lift them first");
-                    return;
-                }
-                let (mut ctx, _) = self.case_context(at, effects);
-                ctx.audit(by, "device_masked", device, &format!("{kind:?} from {from} until {until}: {reason}"));
                 let mask = Mask { kind: *kind, from: *from, until: *until, by: by.clone(), reason: reason.clone() };
-                self.devices[index.0 as usize].masks.push(mask);
-                self.schedule_device(index);
+                self.mask(device, mask, at, effects);
             }
-            OperatorAction::Unmask { device, by } => {
-                let (mut ctx, _) = self.case_context(at, effects);
-                let Some(index) = ctx.site.find(device) else {
-                    ctx.audit(by, "unmask_refused", device, "there is no such device");
-                    return;
-                };
-                ctx.audit(by, "device_unmasked", device, "");
-                self.devices[index.0 as usize].masks.clear();
-                self.reconsider(index, at, effects);
-                self.schedule_device(index);
-            }
+            OperatorAction::Unmask { device, by } => self.unmask(device, by, at, effects),
+            OperatorAction::StartWalk { devices, until, by } => self.start_walk((devices, by), *until, at, effects),
+            OperatorAction::FinishWalk { by } => self.finish_walk(by, at, effects),
+            OperatorAction::NotePhoto { device, photo, by } => self.note_photo(device, photo, by, at, effects),
         }
     }
 
@@ -520,6 +549,10 @@ impl Engine {
 
     /// While a source is down nobody can say that its devices are silent.
     fn take_source(&mut self, status: &SourceStatus, at: Timestamp) {
+        if !status.connected && self.site.source_rule(&status.source).is_none() {
+            // It was taken out of the configuration meanwhile; nobody would ever tell that it is back.
+            return;
+        }
         let is_change = if status.connected {
             self.sources_down.remove(&status.source)
         } else {
@@ -550,7 +583,7 @@ impl Engine {
         self.source_of(index).is_none_or(|source| self.sources_down.contains(&source))
     }
 
-    fn take_gateway(&mut self, condition: &GatewayCondition, at: Timestamp, effects: &mut Effects) {
+    pub(crate) fn take_gateway(&mut self, condition: &GatewayCondition, at: Timestamp, effects: &mut Effects) {
         let certainty = self.certainty();
         let slot = self.gateway.entry(condition.condition.clone()).or_default();
         match (&mut slot.alarm, condition.active) {
@@ -578,68 +611,16 @@ impl Engine {
         }
     }
 
-    // === configuration
-
-    /// A new site: devices keep their memory by id, and by profile as long as the profile is the same.
-    fn take_site(&mut self, site: &Arc<Site>, at: Timestamp, effects: &mut Effects) {
-        let old_site = std::mem::replace(&mut self.site, Arc::clone(site));
-        let old_states = std::mem::take(&mut self.devices);
-        let mut memory: BTreeMap<&str, DeviceState> = BTreeMap::new();
-        for (device, state) in old_site.devices().iter().zip(old_states) {
-            memory.insert(&device.id, state);
-        }
-        for device in site.devices() {
-            let profile = site.profile_of(device);
-            let old_profile = old_site.find(&device.id).map(|index| old_site.profile_of(old_site.device(index)));
-            let state = match (memory.remove(device.id.as_str()), old_profile) {
-                (Some(state), Some(old)) if old == profile => state,
-                (Some(state), Some(old)) => {
-                    let (state, dropped) = carry_over(state, old, profile);
-                    drop_alarms(dropped, at, effects);
-                    state
-                }
-                _ => DeviceState::new(profile),
-            };
-            self.devices.push(state);
-        }
-        for (id, state) in memory {
-            drop_alarms(state.conditions.into_iter().map(|(_, slot)| slot), at, effects);
-            let (mut ctx, _) = self.case_context(at, effects);
-            ctx.audit(KERBSIDE, "device_removed", id, "it is no longer in the inventory");
-        }
-        self.decoders = Decoders::new(site);
-        self.pace = Pace::of(&site.facts().limits);
-        if old_site.hash() != site.hash() {
-            // Sources may be gone. Those that are there tell their state at every start.
-            self.sources_down.clear();
-        }
-        for state in &mut self.devices {
-            state.listening_since = at;
-            state.forget_future(at);
-        }
-        self.cases.forget_future(at);
-        for case_id in self.match_cases() {
-            let (mut ctx, cases) = self.case_context(at, effects);
-            cases.orphan(&mut ctx, &case_id);
-        }
-        self.set_timers(at);
-        let (mut ctx, _) = self.case_context(at, effects);
-        ctx.audit(KERBSIDE, "site_loaded", site.hash(), &format!("{} devices", site.devices().len()));
-        for position in 0..self.devices.len() {
-            let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
-            self.reconsider(index, at, effects);
-        }
-    }
-
     // === timers
 
-    fn set_timers(&mut self, at: Timestamp) {
+    pub(crate) fn set_timers(&mut self, at: Timestamp) {
         self.timers.clear();
         for position in 0..self.devices.len() {
             self.devices[position].timer = None;
             let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
             self.schedule_device(index);
         }
+        self.schedule_walk();
         let mut effects = Effects::default();
         let (mut ctx, cases) = self.case_context(at, &mut effects);
         cases.schedule_all(&mut ctx);
@@ -692,16 +673,17 @@ impl Engine {
     fn stale_at(&self, index: DeviceIndex, condition: usize, interval: Option<Duration>) -> Option<Timestamp> {
         let profile = self.site.profile_of(self.site.device(index));
         let state = &self.devices[index.0 as usize];
-        let mut freshest: Option<Timestamp> = None;
+        let mut stale: Option<Timestamp> = None;
         for detector in &profile.detectors {
             if usize::from(detector.condition) != condition {
                 continue;
             }
-            let point = detector.point?;
-            let good_at = state.last.get(usize::from(point)).map_or(Timestamp::default(), |last| last.good_at);
-            freshest = freshest.max(Some(good_at));
+            let point = usize::from(detector.point?);
+            let good_at = state.last.get(point).map_or(Timestamp::default(), |last| last.good_at);
+            let patience = stale_after(profile.point_interval(point, interval));
+            stale = stale.max(Some(good_at.max(state.listening_since).plus(patience)));
         }
-        Some(freshest?.max(state.listening_since).plus(stale_after(interval)))
+        stale
     }
 
     fn serve_timers(&mut self, until: Timestamp, effects: &mut Effects) {
@@ -713,6 +695,7 @@ impl Engine {
                     self.mark_ended(&id, at, effects);
                 }
                 TimerKey::Device(index) => self.serve_device(index, at, effects),
+                TimerKey::Walk => self.expire_walk(at, effects),
             }
         }
     }
@@ -769,6 +752,16 @@ impl Engine {
         ctx.audit(KERBSIDE, "mask_ended", &device_id, "");
         self.reconsider(index, at, effects);
     }
+}
+
+/// Where the readings of a frame stand.
+struct Placed {
+    index: DeviceIndex,
+    /// What the device told, when it is to be believed.
+    device_time: Option<Timestamp>,
+    /// `None` when the frame has no readings of its own, or no time for them.
+    observed_at: Option<Timestamp>,
+    late: bool,
 }
 
 struct Work<'a> {

@@ -6,12 +6,16 @@
 use std::collections::BTreeMap;
 
 use kerbside_model::id::hashed;
-use kerbside_model::{Alarm, Severity, Timestamp};
+use kerbside_model::inventory::Device;
+use kerbside_model::{Alarm, ServiceState, Severity, Timestamp};
 use serde::Serialize;
 
 use crate::Engine;
 
 const ALARMS_MIN: usize = 3;
+
+/// What a storm does to drains and roads. An incident of one of these is a storm over its catchment.
+const STORM_CONDITIONS: [&str; 3] = ["surcharged", "surging", "flooded"];
 
 /// Alarms with one cause.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,11 +37,37 @@ pub struct Incident {
 }
 
 impl Engine {
+    /// Whether a storm stands: an incident of water. Sources then read levels more often.
+    pub fn has_storm(&self) -> bool {
+        let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for (device, state) in self.site.devices().iter().zip(&self.devices) {
+            if device.parent.is_empty() || self.is_being_tried(device) {
+                continue;
+            }
+            for alarm in state.conditions.iter().filter_map(|(_, slot)| slot.alarm.as_deref()) {
+                if STORM_CONDITIONS.contains(&alarm.condition.as_str()) {
+                    let count = counts.entry((&device.parent, &alarm.condition)).or_default();
+                    *count += 1;
+                    if *count >= ALARMS_MIN {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether its alarms are somebody's work at the installation: three covers that are opened in a walk test have one
+    /// cause, and it is no incident.
+    fn is_being_tried(&self, device: &Device) -> bool {
+        device.service == ServiceState::Commissioning || self.is_walked(&device.id)
+    }
+
     /// What stands now, grouped; the newest group first.
     pub fn incidents(&self) -> Vec<Incident> {
         let mut groups: BTreeMap<(&str, &str), Vec<&Alarm>> = BTreeMap::new();
         for (device, state) in self.site.devices().iter().zip(&self.devices) {
-            if device.parent.is_empty() {
+            if device.parent.is_empty() || self.is_being_tried(device) {
                 continue;
             }
             for alarm in state.conditions.iter().filter_map(|(_, slot)| slot.alarm.as_deref()) {

@@ -4,11 +4,13 @@
 //! I/O, draws no random number and logs nothing. Its state survives a crash as a snapshot plus the batches after it.
 //! This crate's Cargo.toml has no tokio, no SQLite and no HTTP: that is the proof.
 
+mod again;
 mod alarms;
 mod babble;
 mod budget;
 mod carry;
 mod cases;
+mod change;
 mod claim;
 mod clocks;
 pub mod decode;
@@ -20,14 +22,24 @@ mod engine;
 mod explain;
 mod incidents;
 mod last;
+mod masks;
+pub mod probe;
 pub mod sample;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod uplinks;
 mod view;
+mod walk;
+mod walk_test;
 
-pub use engine::{Engine, MASKS_MAX};
+pub use engine::Engine;
 pub use incidents::Incident;
+pub use masks::MASKS_MAX;
 pub use snapshot::{ENGINE_VERSION, RestoreError};
 pub use view::{DeviceView, ReadingView};
+pub use walk::Seen;
+pub use walk_test::{
+    TriggerView, WALK_DEVICES_MAX, WALK_MAX, WALK_PHOTO_CHARACTERS_MAX, WalkDeviceView, WalkOutcome, WalkView,
+};

@@ -11,9 +11,10 @@ use crate::Engine;
 use crate::alarms::ConditionState;
 use crate::cases::Cases;
 use crate::device::DeviceState;
+use crate::walk::Walk;
 
 /// Counts up with every change of what a snapshot holds or of what the engine would make of a stored batch.
-pub const ENGINE_VERSION: u32 = 3;
+pub const ENGINE_VERSION: u32 = 4;
 
 /// A snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,7 @@ struct State<'a> {
     cases: std::borrow::Cow<'a, Cases>,
     gateway: std::borrow::Cow<'a, BTreeMap<String, ConditionState>>,
     sources_down: std::borrow::Cow<'a, BTreeSet<Arc<str>>>,
+    walk: std::borrow::Cow<'a, Option<Walk>>,
 }
 
 impl Engine {
@@ -54,6 +56,7 @@ impl Engine {
             cases: Borrowed(&self.cases),
             gateway: Borrowed(&self.gateway),
             sources_down: Borrowed(&self.sources_down),
+            walk: Borrowed(&self.walk),
         };
         postcard::to_stdvec(&state).expect("the state is plain data")
     }
@@ -67,13 +70,16 @@ impl Engine {
         if state.devices.len() != site.devices().len() {
             return Err(RestoreError::Site { found: state.devices.len(), expected: site.devices().len() });
         }
-        Ok(Engine::assemble(
+        let mut engine = Engine::assemble(
             site,
             state.devices.into_owned(),
             state.cases.into_owned(),
             state.gateway.into_owned(),
             state.sources_down.into_owned(),
-        ))
+        );
+        engine.walk = state.walk.into_owned();
+        engine.schedule_walk();
+        Ok(engine)
     }
 
     /// An engine from what the tables hold, when no snapshot can be read: standing alarms and open cases are taken

@@ -9,6 +9,8 @@ use kerbside_model::{DeviceIndex, Timestamp};
 pub(crate) enum TimerKey {
     Device(DeviceIndex),
     Case(String),
+    /// The end of the walk test.
+    Walk,
 }
 
 /// All timers that run. They are rebuilt from the state at start, so they are not part of a snapshot.

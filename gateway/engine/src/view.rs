@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kerbside_model::geo::{Datum, convert};
 use kerbside_model::inventory::Device;
 use kerbside_model::{Alarm, DeviceIndex, ServiceState, Timestamp};
 use serde::Serialize;
@@ -27,7 +28,7 @@ pub struct DeviceView {
     pub address: String,
     /// Road text.
     pub place: String,
-    /// Longitude and latitude in degrees.
+    /// Longitude and latitude in degrees of WGS84, whatever datum the inventory has it in.
     pub position: Option<(f64, f64)>,
     /// Unit grid code.
     pub grid: String,
@@ -49,6 +50,8 @@ pub struct DeviceView {
     pub masked_until: Option<Timestamp>,
     /// Why it is masked.
     pub mask_reason: Option<String>,
+    /// Whether it is in a walk test that runs, and so opens no cases.
+    pub in_walk_test: bool,
 }
 
 /// The last reading of one point.
@@ -66,6 +69,8 @@ pub struct ReadingView {
     pub observed_at: Timestamp,
     /// When the gateway received it.
     pub received_at: Timestamp,
+    /// How long ago that was.
+    pub age_seconds: f64,
     /// `good`, `not_evaluated`, `suspect`, `bad` or `missing`.
     pub quality: &'static str,
     /// Why it is not good, or empty.
@@ -101,7 +106,7 @@ impl Engine {
             source: state.heard_on.as_deref().map(str::to_owned).or_else(|| device.source.clone()),
             address: device.address.clone(),
             place: device.place.clone(),
-            position: device.position,
+            position: device.position.map(|position| convert(position, device.datum, Datum::Wgs84)),
             grid: device.grid.clone(),
             unit: device.unit.clone(),
             service: device.service,
@@ -112,6 +117,7 @@ impl Engine {
             conditions: standing(state).map(|alarm| alarm.condition.clone()).collect(),
             masked_until: mask.map(|mask| mask.until),
             mask_reason: mask.map(|mask| mask.reason.clone()),
+            in_walk_test: self.is_walked(&device.id),
         }
     }
 
@@ -124,7 +130,7 @@ impl Engine {
         let mut views = Vec::new();
         for (position, point) in profile.points.iter().enumerate() {
             let Some(last) = state.last.get(position) else { continue };
-            let quality = last.quality_at(now, interval);
+            let quality = last.quality_at(now, profile.point_interval(position, interval));
             views.push(ReadingView {
                 device: device.id.clone(),
                 point: point.name.to_string(),
@@ -132,6 +138,7 @@ impl Engine {
                 unit: point.unit.clone(),
                 observed_at: last.observed_at,
                 received_at: last.received_at,
+                age_seconds: now.since(last.received_at).as_secs_f64(),
                 quality: quality.flag.name(),
                 cause: quality.cause.name(),
             });

@@ -80,16 +80,19 @@ pub enum Suppression {
     Void,
     /// The profile says that the condition opens no case.
     NoCase,
+    /// The device is in a walk test (现场核验): somebody made the condition on purpose.
+    WalkTest,
 }
 
 impl Suppression {
     /// Every reason.
-    pub const ALL: [Suppression; 5] = [
+    pub const ALL: [Suppression; 6] = [
         Suppression::NotCommissioned,
         Suppression::Maintenance,
         Suppression::Permit,
         Suppression::Void,
         Suppression::NoCase,
+        Suppression::WalkTest,
     ];
 
     /// The reason's name in JSON and metrics.
@@ -100,6 +103,7 @@ impl Suppression {
             Suppression::Permit => "permit",
             Suppression::Void => "void",
             Suppression::NoCase => "no_case",
+            Suppression::WalkTest => "walk_test",
         }
     }
 }

@@ -268,7 +268,9 @@ impl<'input> SpannedEventReceiver<'input> for Builder<'_> {
         match event {
             Event::Scalar(text, style, _, _) => {
                 let quoted = style != ScalarStyle::Plain;
-                let text = self.substitute(&text, line);
+                // A block is something of another language, such as a script, and taken as it is.
+                let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                let text = if is_block { text.into_owned() } else { self.substitute(&text, line) };
                 self.add(Node { line, kind: NodeKind::Scalar { text, quoted } });
             }
             Event::SequenceStart(..) => self.stack.push(Open::List(line, Vec::new())),
@@ -589,10 +591,15 @@ impl<'a> Section<'a> {
 pub fn closest<'words>(word: &str, words: &[&'words str]) -> Option<&'words str> {
     words
         .iter()
-        .map(|known| (strsim::jaro_winkler(word, known), *known))
+        .map(|known| (likeness(word, known), *known))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .map(|(_, known)| known)
+}
+
+/// How alike two words are: 1 for the same, 0 for nothing in common (Jaro-Winkler).
+pub fn likeness(word: &str, other: &str) -> f64 {
+    strsim::jaro_winkler(word, other)
 }
 
 /// Reads `250ms`, `30s`, `5m`, `2h`, `1d` and runs of these.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alarm::{Alarm, Suppression};
 use crate::case::{Case, CaseEvent, OutboxRow, OutboxState};
+use crate::envelope::IgnoredEvent;
 use crate::frame::Frame;
 use crate::reading::Observations;
 use crate::{Severity, Timestamp};
@@ -17,6 +18,8 @@ pub struct Effects {
     pub observations: Arc<Observations>,
     /// Frames that gave no readings, with the reason.
     pub undecoded: Vec<Undecoded>,
+    /// What became of undecoded frames that were read again.
+    pub read_again: Vec<ReadAgain>,
     /// Alarms that changed, whole; the last one of an id wins.
     pub alarms: Vec<Alarm>,
     /// Cases that changed, whole; the last one of an id wins.
@@ -84,6 +87,21 @@ pub struct Undecoded {
     pub detail: String,
 }
 
+/// What became of an undecoded frame that was read again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadAgain {
+    /// Number of its row in the store.
+    pub row: u64,
+    /// Name of its source.
+    pub source: Arc<str>,
+    /// What the inventory's column `address` must say for it, as far as the frame tells.
+    pub address: String,
+    /// The device that it is from, when that is known.
+    pub device: Option<String>,
+    /// `None` when it is readable now; else why it still is not.
+    pub refused: Option<(UndecodedReason, String)>,
+}
+
 /// Why a frame gave no readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,17 +118,20 @@ pub enum UndecodedReason {
     WrongKind,
     /// The payload claims to be from another device than its topic says.
     WrongClaim,
+    /// The device's codec refused it, failed on it, or hit one of its limits.
+    Codec,
 }
 
 impl UndecodedReason {
     /// Every reason.
-    pub const ALL: [UndecodedReason; 6] = [
+    pub const ALL: [UndecodedReason; 7] = [
         UndecodedReason::UnknownDevice,
         UndecodedReason::Malformed,
         UndecodedReason::NoPoints,
         UndecodedReason::Panic,
         UndecodedReason::WrongKind,
         UndecodedReason::WrongClaim,
+        UndecodedReason::Codec,
     ];
 
     /// The reason's name in JSON, the store and metrics.
@@ -122,6 +143,7 @@ impl UndecodedReason {
             UndecodedReason::Panic => "panic",
             UndecodedReason::WrongKind => "wrong_kind",
             UndecodedReason::WrongClaim => "wrong_claim",
+            UndecodedReason::Codec => "codec",
         }
     }
 }
@@ -136,12 +158,18 @@ pub enum DuplicateReason {
     OtherPath,
     /// The device said it again, with the same time of its own.
     Repeated,
+    /// The network handed the same uplink over again: the same frame counter and the same bytes.
+    SameUplink,
 }
 
 impl DuplicateReason {
     /// Every reason.
-    pub const ALL: [DuplicateReason; 3] =
-        [DuplicateReason::Redelivered, DuplicateReason::OtherPath, DuplicateReason::Repeated];
+    pub const ALL: [DuplicateReason; 4] = [
+        DuplicateReason::Redelivered,
+        DuplicateReason::OtherPath,
+        DuplicateReason::Repeated,
+        DuplicateReason::SameUplink,
+    ];
 
     /// The reason's name in metrics.
     pub fn name(self) -> &'static str {
@@ -149,6 +177,7 @@ impl DuplicateReason {
             DuplicateReason::Redelivered => "redelivered",
             DuplicateReason::OtherPath => "other_path",
             DuplicateReason::Repeated => "repeated",
+            DuplicateReason::SameUplink => "same_uplink",
         }
     }
 }
@@ -219,6 +248,12 @@ pub struct Counts {
     pub frames_undecoded: [u64; UndecodedReason::ALL.len()],
     /// Frames that came before, by reason in the order of [`DuplicateReason::ALL`]: neither stored again nor detected on.
     pub frames_duplicate: [u64; DuplicateReason::ALL.len()],
+    /// What came in envelopes and is no reading of a device, by kind in the order of [`IgnoredEvent::ALL`].
+    pub frames_ignored: [u64; IgnoredEvent::ALL.len()],
+    /// Uplinks that never came, by the gaps in their devices' frame counters.
+    pub uplinks_lost: u64,
+    /// Frames of which a part was not read, such as a channel that the profile does not know.
+    pub frames_partial: u64,
     /// Frames beyond their device's budget: detected on, and left out of the telemetry.
     pub frames_thinned: u64,
     /// Frames whose device time is not used, by reason in the order of [`TimeRefusal::ALL`].
@@ -235,4 +270,6 @@ pub struct Counts {
     pub suppressed: [u64; Suppression::ALL.len()],
     /// Notices written to the outbox.
     pub notices: u64,
+    /// Undecoded frames that were read again and gave readings.
+    pub frames_read_again: u64,
 }

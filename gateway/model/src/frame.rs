@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Timestamp;
+use crate::{Cause, Timestamp};
 
 /// Raw bytes as a source received them, with where they came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +80,27 @@ pub struct RegisterFailure {
     pub cause: String,
 }
 
+impl RegisterFailure {
+    /// How a cause begins that tells of an exception; its number and a space follow. Causes are stored as text, so this
+    /// never changes.
+    pub const EXCEPTION: &'static str = "exception ";
+
+    /// The number of the exception with which the unit refused.
+    pub fn exception(&self) -> Option<u8> {
+        let (number, _) = self.cause.strip_prefix(RegisterFailure::EXCEPTION)?.split_once(' ')?;
+        number.parse().ok()
+    }
+
+    /// What it means for a reading: exceptions 1 to 3 say that the device does not have these registers (Modbus
+    /// Application Protocol V1.1b3, section 7); after anything else the next try may give them.
+    pub fn reading_cause(&self) -> Cause {
+        match self.exception() {
+            Some(1..=3) => Cause::IllegalAddress,
+            _ => Cause::ReadFailed,
+        }
+    }
+}
+
 /// The four tables of a Modbus unit (Modbus Application Protocol V1.1b3, section 4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,6 +113,29 @@ pub enum RegisterTable {
     Holding,
     /// Input registers, function 4.
     Input,
+}
+
+impl RegisterTable {
+    /// The table that a function reads.
+    pub fn of_function(function: i64) -> Option<RegisterTable> {
+        match function {
+            1 => Some(RegisterTable::Coil),
+            2 => Some(RegisterTable::Discrete),
+            3 => Some(RegisterTable::Holding),
+            4 => Some(RegisterTable::Input),
+            _ => None,
+        }
+    }
+
+    /// The function that reads it.
+    pub fn function(self) -> u8 {
+        match self {
+            RegisterTable::Coil => 1,
+            RegisterTable::Discrete => 2,
+            RegisterTable::Holding => 3,
+            RegisterTable::Input => 4,
+        }
+    }
 }
 
 /// UTF-8 text in shared bytes: a slice of a receive buffer without a copy.

@@ -18,7 +18,7 @@ pub enum Input {
     Frame(Frame),
     /// Messages of one source that came together.
     Frames(Frames),
-    /// The configuration, profiles or inventory changed.
+    /// The gateway begins to listen with this site.
     Site(Arc<Site>),
     /// A person did something.
     Operator(OperatorAction),
@@ -30,6 +30,15 @@ pub enum Input {
     Source(SourceStatus),
     /// Something is wrong, or right again, with the gateway itself.
     Gateway(GatewayCondition),
+    /// Profiles, inventory or configuration changed while the gateway went on listening.
+    Change {
+        /// As it is now.
+        site: Arc<Site>,
+        /// Who had it applied.
+        by: String,
+    },
+    /// Frames that gave no readings when they came are read again.
+    Again(Vec<FrameAgain>),
 }
 
 /// An input as the store keeps it: the site by its content hash, all else as it is.
@@ -55,17 +64,37 @@ pub enum StoredInput {
     Step(Timestamp),
     /// No input: what the engine did with some of the frames of the commit. Only who decodes them again needs it.
     Notes(Vec<FrameNote>),
+    /// See [`Input::Change`].
+    Change {
+        /// Names the site's own row.
+        hash: String,
+        /// Who had it applied.
+        by: String,
+    },
+    /// See [`Input::Again`].
+    Again(Vec<FrameAgain>),
+}
+
+/// A frame that gave no readings when it came.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrameAgain {
+    /// Number of its row in the store, which goes when the frame is readable now.
+    pub row: u64,
+    /// The frame, with its own time of arrival.
+    pub frame: Frame,
 }
 
 impl StoredInput {
     /// The frames in it, in order.
     pub fn frames(&self) -> impl Iterator<Item = FrameView<'_>> {
-        let (one, many) = match self {
-            StoredInput::Frame(frame) => (Some(frame.view()), None),
-            StoredInput::Frames(frames) => (None, Some(frames)),
-            _ => (None, None),
+        let (one, many, again) = match self {
+            StoredInput::Frame(frame) => (Some(frame.view()), None, &[][..]),
+            StoredInput::Frames(frames) => (None, Some(frames), &[][..]),
+            StoredInput::Again(again) => (None, None, again.as_slice()),
+            _ => (None, None, &[][..]),
         };
-        one.into_iter().chain(many.into_iter().flat_map(Frames::iter))
+        let again = again.iter().map(|again| again.frame.view());
+        one.into_iter().chain(many.into_iter().flat_map(Frames::iter)).chain(again)
     }
 
     /// The notes about the frames of a commit.
@@ -89,6 +118,8 @@ impl From<Input> for StoredInput {
             Input::Platform(status) => StoredInput::Platform(status),
             Input::Source(status) => StoredInput::Source(status),
             Input::Gateway(condition) => StoredInput::Gateway(condition),
+            Input::Change { site, by } => StoredInput::Change { hash: site.hash().to_owned(), by },
+            Input::Again(frames) => StoredInput::Again(frames),
         }
     }
 }
@@ -141,6 +172,29 @@ pub enum OperatorAction {
     Unmask {
         /// Which device.
         device: String,
+        /// Who.
+        by: String,
+    },
+    /// Begin a walk test: an installer makes every device show once that it sees what it is there for.
+    StartWalk {
+        /// Ids of the devices in it.
+        devices: Vec<String>,
+        /// When it ends by itself.
+        until: Timestamp,
+        /// Who.
+        by: String,
+    },
+    /// End the walk test before its time.
+    FinishWalk {
+        /// Who.
+        by: String,
+    },
+    /// Note a photo, or a remark, for a device in the walk test.
+    NotePhoto {
+        /// Which device.
+        device: String,
+        /// File name, URL or a few words.
+        photo: String,
         /// Who.
         by: String,
     },

@@ -8,8 +8,10 @@ pub mod alarm;
 pub mod case;
 pub mod document;
 pub mod effects;
+pub mod envelope;
 pub mod frame;
 pub mod frames;
+pub mod geo;
 pub mod id;
 pub mod input;
 pub mod inventory;
@@ -25,13 +27,15 @@ pub mod vocabulary;
 pub use alarm::{Alarm, AlarmState, Severity, Suppression};
 pub use case::{Case, CaseEvent, CaseReport, CaseState, Notice, NoticeReason, OutboxRow, OutboxState, OutboxTask};
 pub use effects::{
-    Audit, Counts, DuplicateReason, Effects, FrameNote, Noted, OutboxChange, TimeRefusal, Undecoded, UndecodedReason,
+    Audit, Counts, DuplicateReason, Effects, FrameNote, Noted, OutboxChange, ReadAgain, TimeRefusal, Undecoded,
+    UndecodedReason,
 };
+pub use envelope::{EnvelopeFormat, EnvelopeRule, IgnoredEvent, LinkField, LinkQuality};
 pub use frame::{ByteText, Frame, Payload, RegisterBlock, RegisterFailure, RegisterRead, RegisterTable};
 pub use frames::{FrameFlags, FrameView, Frames, PayloadView, Tag, Tags};
 pub use input::{
-    Delivery, DeliveryOutcome, GatewayCondition, Input, MaskKind, OperatorAction, PlatformStatus, SourceStatus,
-    StoredInput,
+    Delivery, DeliveryOutcome, FrameAgain, GatewayCondition, Input, MaskKind, OperatorAction, PlatformStatus,
+    SourceStatus, StoredInput,
 };
 pub use inventory::{Datum, Device, ServiceState};
 pub use profile::Profile;

@@ -106,6 +106,10 @@ pub enum Cause {
     ReadFailed,
     /// The value it is computed from is not good, or the mount height is not known.
     Derived,
+    /// It has more digits than a number of the database holds: the last ones are not right.
+    Rounded,
+    /// The device refuses these registers: it does not have them.
+    IllegalAddress,
 }
 
 impl Cause {
@@ -120,6 +124,8 @@ impl Cause {
             Cause::Absent => "absent",
             Cause::ReadFailed => "read_failed",
             Cause::Derived => "derived",
+            Cause::Rounded => "rounded",
+            Cause::IllegalAddress => "illegal_address",
         }
     }
 }
@@ -140,6 +146,11 @@ impl Quality {
     /// A bad reading and why.
     pub fn bad(cause: Cause) -> Quality {
         Quality { flag: Flag::Bad, cause }
+    }
+
+    /// A questionable reading and why.
+    pub fn suspect(cause: Cause) -> Quality {
+        Quality { flag: Flag::Suspect, cause }
     }
 
     /// A missing reading and why.

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::alarm::Severity;
+use crate::envelope::{EnvelopeFormat, EnvelopeRule};
 use crate::id::content_hash;
 use crate::inventory::Device;
 use crate::names::Names;
@@ -27,6 +28,8 @@ pub const GATEWAY_DEVICE: &str = "gateway";
 const SOURCES_FEW: usize = 8;
 /// Shorter words of hexadecimal digits may be names.
 const HEXADECIMAL_MIN: usize = 8;
+/// A DevEUI has eight bytes (LoRaWAN 1.0.4, section 6.1.1.2).
+const DEV_EUI_DIGITS: usize = 16;
 /// Longer addresses cost an allocation when they are looked up.
 const KEY_BYTES_SHORT: usize = 128;
 
@@ -72,6 +75,25 @@ pub struct SiteFacts {
     pub limits: FrameLimits,
 }
 
+impl SiteFacts {
+    /// A site without sources and duty, whose cases stay in the ledger and are closed an hour after they are over.
+    pub fn new(name: &str, profiles: Vec<Arc<Profile>>, devices: Vec<Device>) -> SiteFacts {
+        SiteFacts {
+            name: name.to_owned(),
+            profiles,
+            devices,
+            sources: Vec::new(),
+            cases: CasePolicy {
+                platform: LEDGER.to_owned(),
+                severity_min: Severity::Minor,
+                close_after: Duration::from_secs(3_600),
+            },
+            duty: Vec::new(),
+            limits: FrameLimits::default(),
+        }
+    }
+}
+
 /// What one device may ask of the gateway, and how its repeats are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameLimits {
@@ -100,6 +122,15 @@ pub struct SourceRule {
     pub address: AddressRule,
     /// Where the payload says again which device it is from, when it does.
     pub claim: Option<JsonPath>,
+    /// Which topics come in an envelope; the first rule that covers a topic counts. An envelope names its device itself.
+    pub envelopes: Vec<EnvelopeRule>,
+}
+
+impl SourceRule {
+    /// The envelope that messages on a topic come in; `None` for a payload that stands alone.
+    pub fn envelope_of(&self, topic: &[u8]) -> Option<EnvelopeFormat> {
+        self.envelopes.iter().find(|rule| rule.covers(topic)).map(|rule| rule.format)
+    }
 }
 
 /// Where a frame says which device it is from.
@@ -247,7 +278,9 @@ impl Site {
         if let Some(index) = self.look_up(source, address) {
             return Some(index);
         }
-        is_hexadecimal(last_part(address)).then(|| with_key(&[], address, |key| self.look_up(source, key)))?
+        let id = last_part(address);
+        let is_spelled_freely = is_hexadecimal(id) || plain_dev_eui(id).is_some();
+        is_spelled_freely.then(|| with_key(&[], address, |key| self.look_up(source, key)))?
     }
 
     /// The device with this very key as address.
@@ -260,7 +293,9 @@ impl Site {
     pub fn is_called(&self, index: DeviceIndex, name: &str) -> bool {
         let device = self.device(index);
         let is_same = |known: &str| {
-            known == name || (known.eq_ignore_ascii_case(name) && is_hexadecimal(last_part(known.as_bytes())))
+            known == name
+                || (known.eq_ignore_ascii_case(name) && is_hexadecimal(last_part(known.as_bytes())))
+                || plain_dev_eui(known.as_bytes()).is_some_and(|plain| name.as_bytes().eq_ignore_ascii_case(&plain))
         };
         let without_district = device.address.rsplit('/').next().unwrap_or_default();
         is_same(&device.id) || is_same(&device.address) || is_same(without_district)
@@ -300,8 +335,9 @@ impl Candidates {
     }
 }
 
-/// Ids in hexadecimal (DevEUI, IMEI) are compared without regard to case; others as they are.
-fn address_key(address: &str) -> Box<[u8]> {
+/// Ids in hexadecimal (DevEUI, IMEI) are compared without regard to case, and a DevEUI without regard to signs between its
+/// digits; others as they are.
+pub fn address_key(address: &str) -> Box<[u8]> {
     with_key(&[], address.as_bytes(), |key| Box::from(key))
 }
 
@@ -325,6 +361,10 @@ fn with_key<T>(before: &[&[u8]], address: &[u8], look_up: impl FnOnce(&[u8]) -> 
     let id = length - last_part(address).len();
     if is_hexadecimal(&key[id..]) {
         key[id..].make_ascii_lowercase();
+    } else if let Some(mut plain) = plain_dev_eui(&key[id..]) {
+        plain.make_ascii_lowercase();
+        key[id..id + DEV_EUI_DIGITS].copy_from_slice(&plain);
+        return look_up(&key[..id + DEV_EUI_DIGITS]);
     }
     look_up(key)
 }
@@ -333,6 +373,18 @@ fn with_key<T>(before: &[&[u8]], address: &[u8], look_up: impl FnOnce(&[u8]) -> 
 fn last_part(address: &[u8]) -> &[u8] {
     let start = address.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     &address[start..]
+}
+
+/// A DevEUI as labels and spreadsheets have it, pair by pair with the same sign between them: without the signs.
+fn plain_dev_eui(id: &[u8]) -> Option<[u8; DEV_EUI_DIGITS]> {
+    let sign = *id.get(2).filter(|sign| matches!(sign, b'-' | b':' | b' '))?;
+    let mut plain = [0; DEV_EUI_DIGITS];
+    let mut pairs = id.split(|byte| *byte == sign);
+    for place in plain.chunks_exact_mut(2) {
+        let pair = pairs.next().filter(|pair| pair.len() == 2 && pair.iter().all(u8::is_ascii_hexdigit))?;
+        place.copy_from_slice(pair);
+    }
+    pairs.next().is_none().then_some(plain)
 }
 
 fn is_hexadecimal(id: &[u8]) -> bool {
@@ -352,12 +404,13 @@ mod tests {
             vendor: String::new(),
             model: String::new(),
             component_class: String::new(),
-            payload: PayloadFormat::Json { time: None },
+            payload: PayloadFormat::Json(crate::profile::DocumentFormat::default()),
             interval: None,
             points: Vec::new(),
             conditions: Vec::new(),
             detectors: Vec::new(),
             samples: Vec::new(),
+            walk_test: Vec::new(),
         })
     }
 
@@ -369,19 +422,8 @@ mod tests {
             source: source.map(str::to_owned),
             ..Device::default()
         };
-        Site::new(SiteFacts {
-            name: "test".to_owned(),
-            profiles: vec![profile(Kind::ManholeCover)],
-            devices: devices.iter().map(device).collect(),
-            sources: Vec::new(),
-            cases: CasePolicy {
-                platform: LEDGER.to_owned(),
-                severity_min: Severity::Minor,
-                close_after: Duration::ZERO,
-            },
-            duty: Vec::new(),
-            limits: FrameLimits::default(),
-        })
+        let profiles = vec![profile(Kind::ManholeCover)];
+        Site::new(SiteFacts::new("test", profiles, devices.iter().map(device).collect()))
     }
 
     fn find<'site>(site: &'site Site, source: &str, topic: &str) -> Result<&'site str, Unresolved> {
@@ -427,6 +469,22 @@ mod tests {
         assert_eq!(find(&site, "city", "city/D01/manhole/24E124713B00000A/up"), Ok("b"));
         assert_eq!(site.resolve("city", b"D01/24E124713B00000A"), Some(DeviceIndex(1)));
         assert_eq!(site.resolve("city", b"MH-1"), None);
+    }
+
+    #[test]
+    fn a_dev_eui_is_the_same_with_signs_between_its_digits() {
+        let labels = [("a", "24-E1-24-71-3B-00-00-01", None), ("b", "d01/24:e1:24:71:3b:00:00:0a", None)];
+        let site = site(&labels);
+        for spelled in ["24e124713b000001", "24E124713B000001", "24-e1-24-71-3b-00-00-01", "24 E1 24 71 3B 00 00 01"] {
+            assert_eq!(site.resolve("city", spelled.as_bytes()), Some(DeviceIndex(0)), "{spelled}");
+            assert!(site.is_called(DeviceIndex(0), &spelled.replace(['-', ' '], "")), "{spelled}");
+        }
+        assert_eq!(find(&site, "city", "city/d01/manhole/24E124713B00000A/up"), Ok("b"));
+        for other in
+            ["24-E1-24-71-3B-00-00", "24-E1-24-71-3B-00-00-01-02", "24-E1:24-71-3B-00-00-01", "2-4E1-24-71-3B-00"]
+        {
+            assert_eq!(site.resolve("city", other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

@@ -113,6 +113,14 @@ pub const POINTS: &[Term] = &[
     term("energy_total_kwh", "kWh", "energy in all", "总电能"),
     term("vibration_count", "", "vibrations counted", "震动计数"),
     term("settlement_count", "", "settlements counted", "沉降计数"),
+    term("wind_gust_m_s", "m/s", "wind gust", "阵风风速"),
+    term("solar_radiation_w_m2", "W/m2", "solar radiation", "太阳辐射"),
+    term("lightning_count", "", "lightning strikes counted", "雷击次数"),
+    term("conductivity_us_cm", "uS/cm", "conductivity", "电导率"),
+    term("co2_ppm", "ppm", "carbon dioxide", "二氧化碳"),
+    term("tvoc_ug_m3", "ug/m3", "volatile organic compounds", "总挥发性有机物"),
+    term("hcho_mg_m3", "mg/m3", "formaldehyde", "甲醛"),
+    term("pulse_count", "", "pulses counted", "脉冲计数"),
 ];
 
 /// A device's clock is off by more than its profile allows.
@@ -121,6 +129,8 @@ pub const CLOCK_DRIFT: &str = "clock_drift";
 pub const BABBLING: &str = "babbling";
 /// The gateway's own clock cannot be believed.
 pub const CLOCK_UNSURE: &str = "clock_unsure";
+/// A walk test runs: the devices in it open no cases.
+pub const WALK_TEST: &str = "walk_test";
 
 /// Canonical conditions.
 pub const CONDITIONS: &[Term] = &[
@@ -151,6 +161,7 @@ pub const CONDITIONS: &[Term] = &[
     term("disk_full", "", "disk was full, nothing acknowledged", "磁盘曾写满，期间未确认报文"),
     term("disk_failing", "", "disk refused writes, nothing acknowledged", "磁盘曾拒绝写入，期间未确认报文"),
     term("write_budget_exceeded", "", "day's write budget used up", "当日写入预算用完"),
+    term(WALK_TEST, "", "walk test running, no cases from its devices", "现场核验进行中，所涉设备不产生案件"),
     term("store_damaged", "", "database was damaged and salvaged", "数据库曾损坏，已抢救"),
 ];
 
@@ -167,4 +178,9 @@ pub fn condition(name: &str) -> Option<&'static Term> {
 /// Whether an authorised opening explains the condition. Gas, water and leakage are dangers under a permit too.
 pub fn is_explained_by_permit(condition: &str) -> bool {
     matches!(condition, "displaced" | "settled" | "door_open")
+}
+
+/// Whether a person on the spot can bring the condition about: open the cover, shake the pole, wet the probe.
+pub fn is_made_by_hand(condition: &str) -> bool {
+    matches!(condition, "displaced" | "tilted" | "door_open" | "flooded" | "surcharged")
 }

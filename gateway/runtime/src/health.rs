@@ -65,6 +65,11 @@ impl Health {
         HealthReporter { health: self.clone(), component }
     }
 
+    /// A component is no longer part of the gateway.
+    pub fn forget(&self, component: &str) {
+        self.lock().remove(component);
+    }
+
     /// Every component, by name.
     pub fn snapshot(&self) -> Vec<ComponentHealth> {
         self.lock().values().cloned().collect()

@@ -121,6 +121,7 @@ fn input_bytes(input: &Input) -> usize {
     match input {
         Input::Frame(frame) => 96 + frame.address.as_bytes().len() + frame.payload.len(),
         Input::Frames(frames) => frames.memory_bytes(),
+        Input::Again(again) => again.iter().map(|again| 96 + again.frame.payload.len()).sum(),
         _ => 512,
     }
 }

@@ -20,6 +20,16 @@ impl Secret {
     }
 }
 
+/// For two readings of one configuration, where nobody measures how long it takes. What strangers send is never compared
+/// by this.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Secret) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Secret {}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("***")

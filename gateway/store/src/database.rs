@@ -161,6 +161,7 @@ impl Database {
         if !undecoded.is_empty() {
             undecoded::write(&transaction, undecoded, &mut change.totals, &mut change.dropped)?;
         }
+        undecoded::settle(&transaction, &parts.effects.read_again, &mut change.totals)?;
         if let Some(hash) = &parts.site {
             snapshot::write_site_change(&transaction, change.totals.sequence, hash)?;
         }

@@ -21,6 +21,7 @@ pub(crate) fn write(connection: &Connection, effects: &Effects, now: Timestamp) 
 /// Whether a step changed nothing that the store keeps.
 pub(crate) fn is_nothing(effects: &Effects) -> bool {
     effects.undecoded.is_empty()
+        && effects.read_again.is_empty()
         && effects.alarms.is_empty()
         && effects.cases.is_empty()
         && effects.case_events.is_empty()

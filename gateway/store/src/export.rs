@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use kerbside_model::Timestamp;
+use kerbside_model::site::SiteFacts;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
@@ -20,6 +21,7 @@ use crate::query::{self, StoredBatch};
 use crate::salvage::{self, SalvageReport};
 use crate::schema;
 use crate::sinks::Sinks;
+use crate::snapshot;
 use crate::totals::Totals;
 
 /// A database that is only read.
@@ -202,6 +204,16 @@ impl StoreReader {
             Err(damage) => Err(damage),
         };
         Ok(Some(ExportedBatch { sequence, content }))
+    }
+
+    /// The site stored under this content hash.
+    pub fn site(&self, hash: &str) -> Result<Option<SiteFacts>, StoreError> {
+        snapshot::site(&self.connection, hash)
+    }
+
+    /// Content hash of the site that was in force after this batch, as far as the kept batches and snapshots tell.
+    pub fn site_after(&self, sequence: u64) -> Result<Option<String>, StoreError> {
+        snapshot::site_after(&self.connection, sequence).map_err(StoreError::read("the site in force"))
     }
 
     /// How many batches were committed in a span of time.

@@ -38,6 +38,7 @@ mod metrics;
 mod open;
 mod query;
 mod quota;
+pub mod recording;
 mod refused;
 mod room;
 mod salvage;
@@ -359,6 +360,11 @@ impl Store {
     /// Frames that gave no readings, the newest first.
     pub fn undecoded(&self, query: &UndecodedQuery) -> Result<Page<UndecodedRow>, StoreError> {
         self.noted(query::undecoded(&self.0.readers.lists(), query))
+    }
+
+    /// One undecoded frame by the number of its row.
+    pub fn undecoded_frame(&self, number: u64) -> Result<Option<UndecodedRow>, StoreError> {
+        self.noted(query::undecoded_frame(&self.0.readers.lists(), number))
     }
 
     /// Addresses that no device has, the one heard last first.

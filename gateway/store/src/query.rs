@@ -92,6 +92,8 @@ pub struct UndecodedQuery {
     pub device: Option<String>,
     /// For this reason.
     pub reason: Option<UndecodedReason>,
+    /// That came at this time or later.
+    pub since: Option<Timestamp>,
     /// Items wanted; see [`PageQuery::limit`].
     pub limit: usize,
     /// See [`PageQuery::cursor`].
@@ -488,6 +490,11 @@ impl Filter {
         }
     }
 
+    fn at_least(&mut self, column: &str, value: i64) {
+        self.values.push(Value::from(value));
+        self.clauses.push(format!("{column} >= ?{}", self.values.len()));
+    }
+
     fn plain(&mut self, clause: &str) {
         self.clauses.push(clause.to_owned());
     }
@@ -607,18 +614,32 @@ pub(crate) fn undecoded(connection: &Connection, query: &UndecodedQuery) -> Resu
     filter.equal("address", query.address.as_deref());
     filter.equal("device", query.device.as_deref());
     filter.equal("reason", query.reason.map(UndecodedReason::name));
-    let select = "SELECT number, frame, device, reason, detail FROM undecoded";
-    let read = |row: &Row<'_>| {
-        let number: u64 = row.get(0)?;
-        let frame = postcard::from_bytes(row.get_ref(1)?.as_blob()?);
-        let (device, reason, detail) = (row.get(2)?, row.get(3)?, row.get(4)?);
-        let item = match frame {
-            Ok(frame) => Ok(UndecodedRow { number, frame, device, reason, detail }),
-            Err(source) => Err(damaged_row("undecoded frame", number, source)),
-        };
-        Ok((number, item))
+    if let Some(since) = query.since {
+        filter.at_least("at", since.as_millis());
+    }
+    page_by_number(connection, "undecoded frames", UNDECODED, filter, (query.limit, &query.cursor), undecoded_row)
+}
+
+/// One of them.
+pub(crate) fn undecoded_frame(connection: &Connection, number: u64) -> Result<Option<UndecodedRow>, StoreError> {
+    let found = connection
+        .prepare_cached(&format!("{UNDECODED} WHERE number = ?1"))
+        .and_then(|mut statement| statement.query_row([number], undecoded_row).optional())
+        .map_err(StoreError::read("an undecoded frame"))?;
+    found.map(|(_, row)| row).transpose()
+}
+
+const UNDECODED: &str = "SELECT number, frame, device, reason, detail FROM undecoded";
+
+fn undecoded_row(row: &Row<'_>) -> rusqlite::Result<(u64, Result<UndecodedRow, StoreError>)> {
+    let number: u64 = row.get(0)?;
+    let frame = postcard::from_bytes(row.get_ref(1)?.as_blob()?);
+    let (device, reason, detail) = (row.get(2)?, row.get(3)?, row.get(4)?);
+    let item = match frame {
+        Ok(frame) => Ok(UndecodedRow { number, frame, device, reason, detail }),
+        Err(source) => Err(damaged_row("undecoded frame", number, source)),
     };
-    page_by_number(connection, "undecoded frames", select, filter, (query.limit, &query.cursor), read)
+    Ok((number, item))
 }
 
 fn damaged_row(what: &'static str, id: impl ToString, source: postcard::Error) -> StoreError {

@@ -189,7 +189,7 @@ fn forget_sites(connection: &Connection, totals: &Totals) -> rusqlite::Result<()
 /// The last site that a batch changes to.
 pub(crate) fn last_site_change(inputs: &[StoredInput]) -> Option<&str> {
     inputs.iter().rev().find_map(|input| match input {
-        StoredInput::Site(hash) => Some(hash.as_str()),
+        StoredInput::Site(hash) | StoredInput::Change { hash, .. } => Some(hash.as_str()),
         _ => None,
     })
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use kerbside_model::document::Problems;
 use kerbside_model::inventory::{Datum, ServiceState};
 use kerbside_model::profile::parse_profile_text;
-use kerbside_model::site::{CasePolicy, LEDGER, SiteFacts};
+use kerbside_model::site::{LEDGER, SiteFacts};
 use kerbside_model::{
     AlarmState, ByteText, CaseReport, CaseState, Device, Effects, Frame, GatewayCondition, Notice, NoticeReason,
-    OutboxChange, OutboxState, OutboxTask, Payload, RegisterBlock, RegisterFailure, RegisterRead, RegisterTable,
-    Severity, StoredInput, Timestamp, Undecoded, UndecodedReason,
+    OutboxChange, OutboxState, OutboxTask, Payload, ReadAgain, RegisterBlock, RegisterFailure, RegisterRead,
+    RegisterTable, Severity, StoredInput, Timestamp, Undecoded, UndecodedReason,
 };
 use kerbside_runtime::HealthState;
 use proptest::prelude::*;
@@ -107,11 +107,21 @@ fn hand_over(
     effects: Effects,
     snapshot: Option<&[u8]>,
 ) -> Receiver<Committed> {
+    hand_over_at(store, Timestamp(1_700_000_000_000), inputs, effects, snapshot)
+}
+
+fn hand_over_at(
+    store: &Store,
+    now: Timestamp,
+    inputs: Vec<StoredInput>,
+    effects: Effects,
+    snapshot: Option<&[u8]>,
+) -> Receiver<Committed> {
     let (sender, receiver) = sync_channel(1);
     let snapshot =
         snapshot.map(|body| NewSnapshot { engine_version: 3, site_hash: "site-a".to_owned(), body: body.to_vec() });
     let done = Box::new(move |committed| sender.send(committed).unwrap());
-    store.commit(Commit { now: Timestamp(1_700_000_000_000), inputs, effects, snapshot, done }).unwrap();
+    store.commit(Commit { now, inputs, effects, snapshot, done }).unwrap();
     receiver
 }
 
@@ -152,7 +162,7 @@ fn frames(count: usize) -> Vec<StoredInput> {
 }
 
 /// Bytes that zstd cannot make smaller, the same ones for a seed.
-fn noise(seed: u64, count: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, count: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -578,22 +588,11 @@ fn shipped_site(name: &str) -> Site {
         mount_height_mm: Some(2_400.0),
         level_offset_mm: 0.0,
         interval: Some(Duration::from_secs(600)),
+        registers_from: None,
         parent: String::new(),
         service: ServiceState::InService,
     };
-    Site::new(SiteFacts {
-        name: name.to_owned(),
-        profiles,
-        devices: vec![device],
-        sources: Vec::new(),
-        cases: CasePolicy {
-            platform: LEDGER.to_owned(),
-            severity_min: Severity::Minor,
-            close_after: Duration::from_secs(60),
-        },
-        duty: Vec::new(),
-        limits: kerbside_model::site::FrameLimits::default(),
-    })
+    Site::new(SiteFacts::new(name, profiles, vec![device]))
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use kerbside_model::{Payload, Timestamp, Undecoded, UndecodedReason};
+use kerbside_model::{Payload, ReadAgain, Timestamp, Undecoded, UndecodedReason};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::metrics::{Dropped, Reason};
@@ -68,6 +68,35 @@ pub(crate) fn has_expired(connection: &Connection, quota: &Quota) -> rusqlite::R
     let query = "SELECT at FROM undecoded ORDER BY number LIMIT 1";
     let oldest = connection.prepare_cached(query)?.query_row([], |row| row.get(0)).optional()?;
     Ok(oldest.is_some_and(|at| quota.is_expired(Timestamp(at))))
+}
+
+/// Writes what became of frames that were read again, inside the transaction of their batch: a readable one goes from
+/// the list, another one stays with today's reason. A row that a quota dropped meanwhile is left as it is.
+pub(crate) fn settle(connection: &Connection, again: &[ReadAgain], totals: &mut Totals) -> rusqlite::Result<()> {
+    for ReadAgain { row, source, address, device, refused } in again {
+        let is_known = !matches!(refused, Some((UndecodedReason::UnknownDevice, _)));
+        if is_known {
+            let query = "DELETE FROM unknown_devices WHERE source = ?1 AND address = ?2";
+            let removed = connection.prepare_cached(query)?.execute(params![source, address])?;
+            totals.unknown_devices = totals.unknown_devices.saturating_sub(removed as u64);
+        }
+        match refused {
+            None => {
+                let query = "DELETE FROM undecoded WHERE number = ?1 RETURNING bytes";
+                let bytes: Option<u64> =
+                    connection.prepare_cached(query)?.query_row([row], |row| row.get(0)).optional()?;
+                if let Some(bytes) = bytes {
+                    totals.undecoded = totals.undecoded.saturating_sub(1);
+                    totals.undecoded_bytes = totals.undecoded_bytes.saturating_sub(bytes);
+                }
+            }
+            Some((reason, detail)) => {
+                let query = "UPDATE undecoded SET reason = ?2, detail = ?3, device = ?4 WHERE number = ?1";
+                connection.prepare_cached(query)?.execute(params![row, reason.name(), detail, device])?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Inserts at most the newest hundred of each key; of the rest, nothing would stay anyway.

@@ -4,18 +4,46 @@
 //! Nothing here is part of the gateway; no metrics.
 
 mod batch;
+mod codec;
+mod envelope;
+mod formats;
+mod inventory;
 mod json;
+mod link;
 mod mqtt;
+mod recording;
+mod registers;
 mod street;
 mod topics;
 
 pub use batch::batch;
+pub use codec::codec;
+pub use envelope::envelope;
+pub use formats::{binary, cbor, csv};
+pub use inventory::inventory;
 pub use json::json;
+pub use link::link;
 pub use mqtt::mqtt;
+pub use recording::recording;
+pub use registers::registers;
 pub use topics::topics;
 
 /// A target, which panics when an answer is wrong.
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its corpus and of its program in `fuzz/`.
-pub const TARGETS: [(&str, Target); 4] = [("batch", batch), ("json", json), ("mqtt", mqtt), ("topics", topics)];
+pub const TARGETS: [(&str, Target); 13] = [
+    ("batch", batch),
+    ("codec", codec),
+    ("binary", binary),
+    ("cbor", cbor),
+    ("csv", csv),
+    ("envelope", envelope),
+    ("inventory", inventory),
+    ("json", json),
+    ("link", link),
+    ("mqtt", mqtt),
+    ("recording", recording),
+    ("registers", registers),
+    ("topics", topics),
+];

@@ -1,13 +1,12 @@
 //! A small site for the targets: every way in which a source can name its devices, and profiles that read JSON.
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use kerbside_model::document::Problems;
 use kerbside_model::inventory::{Datum, Device};
 use kerbside_model::profile::{JsonPath, parse_profile_text};
-use kerbside_model::site::{AddressRule, CasePolicy, FrameLimits, LEDGER, SiteFacts, SourceRule};
-use kerbside_model::{ServiceState, Severity, Site};
+use kerbside_model::site::{AddressRule, SiteFacts, SourceRule};
+use kerbside_model::{EnvelopeFormat, EnvelopeRule, ServiceState, Site};
 
 /// Profiles that read JSON: nested paths, several paths for a point, text, times of every unit.
 const PROFILES: [(&str, &str); 5] = [
@@ -21,6 +20,8 @@ const PROFILES: [(&str, &str); 5] = [
 /// Sources: the whole topic is the address, or it stands in the payload.
 pub(crate) const WHOLE: &str = "whole";
 pub(crate) const PAYLOAD: &str = "payload";
+/// A source whose topics begin with the name of their envelope.
+pub(crate) const ENVELOPES: &str = "envelopes";
 
 /// Addresses: of every source, of one source, the same for two, with a district, in hexadecimal, empty, beyond ASCII.
 const DEVICES: [(&str, Option<&str>); 10] = [
@@ -46,19 +47,19 @@ fn site() -> Site {
         Arc::new(profile.unwrap_or_else(|| panic!("the shipped profile {file} is sound")))
     };
     let path = JsonPath::parse("deviceInfo.devEui").expect("the path is well-formed");
-    let rule = |source, address| SourceRule { source: Arc::from(source), address, claim: None };
+    let rule = |source, address| SourceRule { source: Arc::from(source), address, claim: None, envelopes: Vec::new() };
+    let of_topics = |format: EnvelopeFormat| EnvelopeRule { topics: Some(format!("{}/#", format.name())), format };
+    let enveloped = SourceRule {
+        envelopes: EnvelopeFormat::ALL.into_iter().map(of_topics).collect(),
+        ..rule(ENVELOPES, AddressRule::Whole)
+    };
     Site::new(SiteFacts {
-        name: "fuzz".to_owned(),
-        profiles: PROFILES.into_iter().map(read).collect(),
-        devices: DEVICES.into_iter().enumerate().map(device).collect(),
-        sources: vec![rule(WHOLE, AddressRule::Whole), rule(PAYLOAD, AddressRule::Payload(path))],
-        cases: CasePolicy {
-            platform: LEDGER.to_owned(),
-            severity_min: Severity::Minor,
-            close_after: Duration::from_secs(86_400),
-        },
-        duty: Vec::new(),
-        limits: FrameLimits::default(),
+        sources: vec![rule(WHOLE, AddressRule::Whole), rule(PAYLOAD, AddressRule::Payload(path)), enveloped],
+        ..SiteFacts::new(
+            "fuzz",
+            PROFILES.into_iter().map(read).collect(),
+            DEVICES.into_iter().enumerate().map(device).collect(),
+        )
     })
 }
 
@@ -78,6 +79,7 @@ fn device((number, (address, source)): (usize, (&str, Option<&str>))) -> Device 
         mount_height_mm: Some(3_000.0),
         level_offset_mm: 2.5,
         interval: None,
+        registers_from: None,
         parent: String::new(),
         service: ServiceState::InService,
     }

@@ -46,7 +46,7 @@ pub(super) struct MaskRequest {
 }
 
 /// The account wins over what the body says.
-fn actor(caller: Caller, by: Option<String>) -> Result<String, ApiError> {
+pub(super) fn actor(caller: Caller, by: Option<String>) -> Result<String, ApiError> {
     let named = caller.0.or(by).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     named.ok_or_else(|| ApiError::bad_request("say who does it: {\"by\": \"name\"}"))
 }
@@ -127,9 +127,10 @@ pub(super) async fn mask(
     Body(request): Body<MaskRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let by = actor(caller, request.by)?;
-    let index = state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
-    let masks = state.engine.ask(move |engine| engine.mask_count(index)).await;
-    if masks.map_err(|error| ApiError::unavailable(&error))? >= MASKS_MAX {
+    let wanted = id.clone();
+    let masks = state.engine.ask(move |engine| Some(engine.mask_count(engine.site().find(&wanted)?))).await;
+    let masks = masks.map_err(|error| ApiError::unavailable(&error))?;
+    if masks.ok_or_else(|| ApiError::not_found("device", &id))? >= MASKS_MAX {
         return Err(ApiError::conflict(format!("{id} has {MASKS_MAX} masks: lift them first")));
     }
     let now = state.clock.now();
@@ -161,7 +162,7 @@ pub(super) async fn unmask(
     caller: Caller,
 ) -> Result<Json<Value>, ApiError> {
     let by = actor(caller, Some("console".to_owned()))?;
-    state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
+    state.site.get().find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
     act(&state, OperatorAction::Unmask { device: id.clone(), by }).await?;
     Ok(Json(json!({ "device": id })))
 }

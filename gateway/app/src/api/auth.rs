@@ -29,7 +29,7 @@ pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, n
     if !is_from_here(&request) {
         return (StatusCode::FORBIDDEN, "a page of another site may not change anything here").into_response();
     }
-    if state.accounts.is_empty() {
+    if state.accounts.get().is_empty() {
         return next.run(request).await;
     }
     match caller(&state, request.headers()) {
@@ -58,7 +58,8 @@ fn caller(state: &ApiState, headers: &HeaderMap) -> Option<String> {
     let decoded = STANDARD.decode(value.strip_prefix("Basic ")?.trim()).ok()?;
     let text = String::from_utf8(decoded).ok()?;
     let (name, password) = text.split_once(':')?;
-    let account = state.accounts.iter().find(|account| account.name == name)?;
+    let accounts = state.accounts.get();
+    let account = accounts.iter().find(|account| account.name == name)?;
     is_same(account.password.expose(), password).then(|| name.to_owned())
 }
 

@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use kerbside_model::{Alarm, AlarmState, Case, CaseEvent, CaseState, DeviceIndex};
+use kerbside_model::geo::Datum;
+use kerbside_model::{Alarm, AlarmState, Case, CaseEvent, CaseState, DeviceIndex, Timestamp};
 use kerbside_store::{
     AlarmQuery, AuditQuery, CaseQuery, OutboxQuery, PAGE_ITEMS, PAGE_ITEMS_MAX, PageQuery, RefusedQuery, Store,
     StoreError, UndecodedQuery,
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::ApiState;
+use super::again;
 use super::error::ApiError;
 use super::extract::Asked;
 use super::view::{self, List};
@@ -51,11 +53,21 @@ pub(super) struct Parameters {
     case: Option<String>,
     subject: Option<String>,
     sink: Option<String>,
+    reason: Option<String>,
+    since: Option<Timestamp>,
+    datum: Option<String>,
 }
 
 impl Parameters {
     fn items_max(&self) -> usize {
         self.limit.unwrap_or(PAGE_ITEMS).clamp(1, PAGE_ITEMS_MAX)
+    }
+
+    /// The datum of the positions in the answer.
+    fn datum(&self) -> Result<Datum, ApiError> {
+        let Some(word) = &self.datum else { return Ok(Datum::Wgs84) };
+        let unknown = || ApiError::bad_request(format!("{word:?} is not one of wgs84, cgcs2000, gcj02, bd09"));
+        Datum::of_word(word).ok_or_else(unknown)
     }
 
     /// Words separated by commas, each read by `read`.
@@ -81,6 +93,7 @@ impl Parameters {
 
 pub(super) async fn devices(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let (first, limit, now) = (parameters.first_device()?, parameters.items_max(), state.clock.now());
+    let datum = parameters.datum()?;
     let question = move |engine: &kerbside_engine::Engine| {
         let mut items = Vec::new();
         for position in first..engine.site().devices().len() {
@@ -96,44 +109,49 @@ pub(super) async fn devices(State(state): State<ApiState>, Asked(parameters): As
         }
         (items, None)
     };
-    let (items, next) = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    let (mut items, next) = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    view::move_positions(&mut items, datum);
     Ok(Json(List { items, next }))
 }
 
 pub(super) async fn device(State(state): State<ApiState>, Path(id): Path<String>) -> Found {
-    let found = state.site.find(&id).ok_or_else(|| ApiError::not_found("device", &id))?;
     let now = state.clock.now();
+    let wanted = id.clone();
+    // Positions are those of the engine's own site: it may be a newer one than ours.
     let question = move |engine: &kerbside_engine::Engine| {
+        let found = engine.site().find(&wanted)?;
         let mut view = serde_json::json!(engine.device_view(found, now));
         view["readings"] = serde_json::json!(engine.reading_views(found, now));
-        view
+        Some(view)
     };
-    state.engine.ask(question).await.map(Json).map_err(|error| ApiError::unavailable(&error))
+    let view = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    view.map(Json).ok_or_else(|| ApiError::not_found("device", &id))
 }
 
 pub(super) async fn readings(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let (first, limit, now) = (parameters.first_device()?, parameters.items_max(), state.clock.now());
-    let only = match &parameters.device {
-        Some(id) => Some(state.site.find(id).ok_or_else(|| ApiError::not_found("device", id))?),
-        None => None,
-    };
+    let only = parameters.device.clone();
     let question = move |engine: &kerbside_engine::Engine| {
         let count = engine.site().devices().len();
-        let (first, end) = match only {
-            Some(index) => (index.0 as usize, index.0 as usize + 1),
+        let (first, end) = match only.map(|id| engine.site().find(&id)) {
+            Some(Some(index)) => (index.0 as usize, index.0 as usize + 1),
+            Some(None) => return None,
             None => (first, count),
         };
         let mut items = Vec::new();
         for position in first..end {
             // A page holds whole devices, so that none is cut in two.
             if items.len() >= limit {
-                return (items, Some(position.to_string()));
+                return Some((items, Some(position.to_string())));
             }
             items.extend(engine.reading_views(index(position), now).into_iter().map(|view| serde_json::json!(view)));
         }
-        (items, None)
+        Some((items, None))
     };
-    let (items, next) = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    let found = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    let Some((items, next)) = found else {
+        return Err(ApiError::not_found("device", parameters.device.as_deref().unwrap_or_default()));
+    };
     Ok(Json(List { items, next }))
 }
 
@@ -180,6 +198,7 @@ pub(super) async fn incidents(State(state): State<ApiState>) -> Listed {
 }
 
 pub(super) async fn cases(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
+    let datum = parameters.datum()?;
     let query = CaseQuery {
         states: parameters.words("a case", CaseState::from_name)?,
         limit: parameters.items_max(),
@@ -195,6 +214,7 @@ pub(super) async fn cases(State(state): State<ApiState>, Asked(parameters): Aske
             let history = store.case(&case.id)?.map(|(_, history)| history).unwrap_or_default();
             items.push(view::case(case, &history));
         }
+        view::move_positions(&mut items, datum);
         Ok(List { items, next: page.next })
     };
     stored(&state, with_histories).await.map(Json)
@@ -207,14 +227,22 @@ pub(super) async fn case(State(state): State<ApiState>, Path(id): Path<String>) 
 pub(super) async fn undecoded(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let query = UndecodedQuery {
         limit: parameters.items_max(),
+        reason: parameters.reason.as_deref().map(again::reason_named).transpose().map_err(ApiError::bad_request)?,
         source: parameters.source,
         address: parameters.address,
         device: parameters.device,
-        reason: None,
+        since: parameters.since,
         cursor: parameters.cursor,
     };
     let page = stored(&state, move |store| store.undecoded(&query)).await?;
     Ok(Json(List { items: page.items.iter().map(view::undecoded).collect(), next: page.next }))
+}
+
+pub(super) async fn undecoded_frame(State(state): State<ApiState>, Path(number): Path<String>) -> Found {
+    let missing = || ApiError::not_found("undecoded frame", &number);
+    let wanted: u64 = number.parse().map_err(|_| missing())?;
+    let found = stored(&state, move |store| store.undecoded_frame(wanted)).await?;
+    Ok(Json(view::undecoded(&found.ok_or_else(missing)?)))
 }
 
 pub(super) async fn unknown_devices(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {

@@ -11,26 +11,40 @@
 //! | `GET /api/v1/readings` | last readings |
 //! | `GET /api/v1/alarms`, `/alarms/{id}`; `POST /alarms/{id}/acknowledge` | alarms |
 //! | `GET /api/v1/incidents` | alarms with one cause |
+//! | `GET /api/v1/buses` | Modbus buses: share of time by unit, what is left alone and why |
+//! | `POST /api/v1/modbus/read`, `/modbus/identify` | one question to a unit of a bus that is polled |
+//! | `GET /walk` | what a walk test (现场核验) has seen, for the installer's phone |
+//! | `GET`, `POST /api/v1/walk`; `POST /walk/finish`, `/walk/photo`; `GET /walk/report.html`, `/walk/report.csv` | walk test |
 //! | `GET /api/v1/cases`, `/cases/{id}`; `POST /cases/{id}/move`, `/cases/{id}/sign` | cases |
+//! | `GET /api/v1/profiles`, `/profiles/{name}` | profiles in use: version, hash, all that they say |
+//! | `POST /api/v1/reload` | apply the configuration as it is on the disk now |
+//! | `GET /api/v1/undecoded/{number}`; `POST /undecoded/replay` | undecoded frames, read again with today's profiles |
 //! | `GET /api/v1/undecoded`, `/unknown-devices`, `/refused-points`, `/notices`, `/audit` | what was kept and done |
 //! | `GET /api/openapi.json` | this list for machines |
 //! | `GET`, `POST /s/{case}/{token}` | where an officer signs (签收) |
 
 mod actions;
+mod again;
 mod auth;
+mod buses;
 mod error;
 mod extract;
 mod lists;
+mod modbus;
 mod openapi;
+mod profiles;
+mod reload;
 mod sign_page;
 mod system;
 pub(crate) mod view;
+mod walk;
 
 pub(crate) use actions::wanted_state;
-pub(crate) use view::case as case_view;
+pub(crate) use again::{reason_named as undecoded_reason, try_page as try_undecoded};
+pub(crate) use modbus::identification_view;
+pub(crate) use view::{case as case_view, undecoded as undecoded_view};
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -39,12 +53,15 @@ use axum::routing::{get, post};
 use kerbside_model::Site;
 use kerbside_runtime::{Clock, Health, Intake, Metrics, Shutdown};
 use kerbside_sinks::sign::SignLinks;
+use kerbside_sources::modbus::Buses;
 use kerbside_store::Store;
 use tokio::net::TcpListener;
 
 use crate::config::Account;
 use crate::console;
+use crate::live::Live;
 use crate::pipeline::EngineHandle;
+use crate::reload::ReloadHandle;
 
 /// Bodies of requests are small forms.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -65,9 +82,13 @@ pub struct ApiState {
     /// For `/health`.
     pub health: Health,
     /// Name and devices of the site.
-    pub site: Arc<Site>,
+    pub site: Live<Site>,
     /// Who may come in; empty only on loopback.
-    pub accounts: Arc<Vec<Account>>,
+    pub accounts: Live<Vec<Account>>,
+    /// Applies a changed configuration.
+    pub reload: ReloadHandle,
+    /// Modbus buses that run.
+    pub buses: Buses,
     /// Checks the links in messages.
     pub sign_links: SignLinks,
     /// The officers' time zone.
@@ -106,15 +127,28 @@ pub fn router(state: ApiState) -> Router {
         .route("/devices/{id}", get(lists::device))
         .route("/devices/{id}/mask", post(actions::mask).delete(actions::unmask))
         .route("/readings", get(lists::readings))
+        .route("/walk", get(walk::show).post(walk::start))
+        .route("/walk/finish", post(walk::finish))
+        .route("/walk/photo", post(walk::photo))
+        .route("/walk/report.html", get(walk::report_html))
+        .route("/walk/report.csv", get(walk::report_csv))
         .route("/alarms", get(lists::alarms))
         .route("/alarms/{id}", get(lists::alarm))
         .route("/alarms/{id}/acknowledge", post(actions::acknowledge))
         .route("/incidents", get(lists::incidents))
+        .route("/buses", get(buses::list))
+        .route("/modbus/read", post(modbus::read))
+        .route("/modbus/identify", post(modbus::identify))
         .route("/cases", get(lists::cases))
         .route("/cases/{id}", get(lists::case))
         .route("/cases/{id}/move", post(actions::move_case))
         .route("/cases/{id}/sign", post(actions::sign))
         .route("/undecoded", get(lists::undecoded))
+        .route("/undecoded/replay", post(again::replay))
+        .route("/undecoded/{number}", get(lists::undecoded_frame))
+        .route("/reload", post(reload::reload))
+        .route("/profiles", get(profiles::profiles))
+        .route("/profiles/{name}", get(profiles::profile))
         .route("/unknown-devices", get(lists::unknown_devices))
         .route("/refused-points", get(lists::refused_points))
         .route("/notices", get(lists::notices))
@@ -123,6 +157,7 @@ pub fn router(state: ApiState) -> Router {
     let guarded = Router::new()
         .route("/", get(console::page))
         .route("/console/{file}", get(console::file))
+        .route("/walk", get(walk::phone))
         .route("/metrics", get(system::metrics))
         .route("/api/openapi.json", get(openapi::document))
         .nest("/api/v1", rest)

@@ -7,6 +7,7 @@ use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use jiff::tz::TimeZone;
+use kerbside_model::geo::{Datum, convert};
 use kerbside_model::{Case, OperatorAction, Timestamp};
 use serde::Deserialize;
 
@@ -71,7 +72,16 @@ fn page(case: &Case, url: &str, zone: &TimeZone) -> String {
     let row = |name: &str, value: &str| {
         if value.is_empty() { String::new() } else { format!("<dt>{name}</dt><dd>{}</dd>", escape(value)) }
     };
-    let position = report.position.map(|(lon, lat)| format!("{lat:.6}, {lon:.6}")).unwrap_or_default();
+    // The maps on phones in China are drawn on GCJ-02.
+    let place = |position, datum, name: &str| {
+        let (lon, lat) = convert(position, report.datum, datum);
+        format!("{lat:.6}, {lon:.6} ({name})")
+    };
+    let position = report.position.map(|position| {
+        let wgs84 = place(position, Datum::Wgs84, "WGS84");
+        format!("{wgs84}\n{}", place(position, Datum::Gcj02, "GCJ-02 高德、腾讯"))
+    });
+    let position = position.unwrap_or_default();
     let facts = [
         row("地点 Place", &report.place),
         row("设备 Device", &format!("{} {} {}", report.kind_zh, report.device_name, report.device)),

@@ -43,8 +43,9 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse 
 
 pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let now = state.clock.now();
-    let question = |engine: &kerbside_engine::Engine| (engine.tally(), engine.open_cases());
-    let (tally, open_cases) = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    let question = |engine: &kerbside_engine::Engine| (engine.tally(), engine.open_cases(), engine.is_walking());
+    let (tally, open_cases, walk_test) =
+        state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
     let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
     let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
     for ((kind, status), count) in &tally {
@@ -57,7 +58,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
     let alarms = stored(&state, move |store| store.alarms(&standing)).await?;
     let stats = stored(&state, kerbside_store::Store::stats).await?;
     Ok(Json(json!({
-        "site": state.site.name(),
+        "site": state.site.get().name(),
         "version": env!("CARGO_PKG_VERSION"),
         "now": now,
         "speed": state.speed,
@@ -66,6 +67,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         "alarms_standing": alarms.items.len(),
         "alarms_more": alarms.next.is_some(),
         "cases_open": open_cases,
+        "walk_test": walk_test,
         "unknown_devices": stats.unknown_devices,
         "undecoded": stats.undecoded,
         "outbox_open": stats.outbox_open,

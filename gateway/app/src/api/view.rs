@@ -1,9 +1,24 @@
 //! How records look as JSON.
 
+use kerbside_model::geo::{Datum, convert};
 use kerbside_model::{Alarm, Case, CaseEvent, NoticeReason, OutboxTask, Payload};
 use kerbside_store::{OutboxView, UndecodedRow, UnknownDevice};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+/// Moves the positions of a list from WGS84 to another datum: for a map that is drawn on one.
+pub(super) fn move_positions(items: &mut [Value], datum: Datum) {
+    if datum == Datum::Wgs84 {
+        return;
+    }
+    for item in items {
+        let number = |place: &Value, at: usize| place.get(at).and_then(Value::as_f64);
+        let place = &item["position"];
+        if let (Some(lon), Some(lat)) = (number(place, 0), number(place, 1)) {
+            item["position"] = json!(convert((lon, lat), Datum::Wgs84, datum));
+        }
+    }
+}
 
 /// A list: its items and the cursor of the next page.
 #[derive(Debug, Serialize)]
@@ -56,13 +71,13 @@ pub(crate) fn case(case: &Case, history: &[CaseEvent]) -> Value {
         "unit": case.report.unit,
         "grid": case.report.grid,
         "component_code": case.report.component_code,
-        "position": case.report.position,
+        "position": case.report.position.map(|position| convert(position, case.report.datum, Datum::Wgs84)),
         "episodes": case.episodes,
         "history": history.iter().map(event).collect::<Vec<_>>(),
     })
 }
 
-pub(super) fn undecoded(row: &UndecodedRow) -> Value {
+pub(crate) fn undecoded(row: &UndecodedRow) -> Value {
     json!({
         "number": row.number,
         "source": row.frame.source,

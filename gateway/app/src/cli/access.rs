@@ -12,6 +12,8 @@ use serde_json::Value;
 use crate::config::{self, Config, ProcessEnvironment};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Components that are exchanged get 8 s each to stop, and a full disk holds a change up.
+const SLOW_ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where records are.
 #[derive(Debug)]
@@ -39,18 +41,24 @@ pub(super) async fn open(path: &Path) -> anyhow::Result<Access> {
             bail!("read the configuration {}", path.display());
         }
     };
-    let client = http::client(ANSWER_TIMEOUT, None)?;
-    let account = config.accounts.first().map(|account| (account.name.clone(), account.password.expose().to_owned()));
-    let api = Api { client, base: format!("http://{}", reachable(config.listen)), account };
-    if api.client.get(format!("{}/health/live", api.base)).send().await.is_ok() {
+    if let Some(api) = running(&config).await? {
         return Ok(Access::Api(api));
     }
-    let data_dir = &config.data_dir;
+    let (listen, data_dir) = (reachable(config.listen), &config.data_dir);
     if !data_dir.join("kerbside.db").try_exists().unwrap_or(true) {
-        bail!("find a gateway: none answers at {}, and {} holds no database", api.base, data_dir.display());
+        bail!("find a gateway: none answers at http://{listen}, and {} holds no database", data_dir.display());
     }
     let store = Store::open(config.store.config.clone(), Clock::System, &Metrics::default(), &Health::default())?;
     Ok(Access::Store(store, Box::new(config)))
+}
+
+/// The API of the gateway of this configuration, when it runs.
+pub(super) async fn running(config: &Config) -> anyhow::Result<Option<Api>> {
+    let client = http::client(ANSWER_TIMEOUT, None)?;
+    let account = config.accounts.first().map(|account| (account.name.clone(), account.password.expose().to_owned()));
+    let api = Api { client, base: format!("http://{}", reachable(config.listen)), account };
+    let is_alive = api.client.get(format!("{}/health/live", api.base)).send().await.is_ok();
+    Ok(is_alive.then_some(api))
 }
 
 /// What listens everywhere is reached on loopback.
@@ -66,6 +74,19 @@ fn reachable(listen: std::net::SocketAddr) -> std::net::SocketAddr {
 impl Api {
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.answer(self.client.get(format!("{}{path}", self.base))).await
+    }
+
+    /// An answer that is no JSON, such as a report.
+    pub(super) async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let request = self.client.get(format!("{}{path}", self.base));
+        let request = match &self.account {
+            Some((name, password)) => request.basic_auth(name, Some(password)),
+            None => request,
+        };
+        let response = request.send().await.context("ask the running gateway")?;
+        let status = response.status();
+        let text = response.text().await.context("read the running gateway's answer")?;
+        if status.is_success() { Ok(text) } else { bail!("have the running gateway do it: {status}: {text}") }
     }
 
     /// Every page of a list.
@@ -93,6 +114,19 @@ impl Api {
         self.answer(self.client.post(format!("{}{path}", self.base)).json(body)).await
     }
 
+    /// A request that may take long; gives the status and whatever JSON came with it.
+    pub(super) async fn post_slowly(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+        let request = self.client.post(format!("{}{path}", self.base)).json(body).timeout(SLOW_ANSWER_TIMEOUT);
+        let request = match &self.account {
+            Some((name, password)) => request.basic_auth(name, Some(password)),
+            None => request,
+        };
+        let response = request.send().await.context("ask the running gateway")?;
+        let status = response.status().as_u16();
+        let text = http::text(response).await.context("read the running gateway's answer")?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
     async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
         let request = match &self.account {
             Some((name, password)) => request.basic_auth(name, Some(password)),
@@ -110,7 +144,7 @@ impl Api {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),

@@ -217,7 +217,7 @@ fn summary(gateway: &Gateway) -> anyhow::Result<String> {
     Ok(format!(
         "summary: {} devices, {} readings, {alarms} alarms, {} cases, {} pushes, {} undecoded frames kept, \
          {} unknown devices",
-        gateway.site.devices().len(),
+        gateway.site.get().devices().len(),
         counter("kerbside_readings_total"),
         counter("kerbside_cases_opened_total"),
         counter("kerbside_notices_total"),

@@ -8,10 +8,17 @@ mod cases;
 pub mod check;
 mod demo;
 mod devices;
+mod inventory;
+mod listen;
+mod modbus;
 mod profile;
+mod record;
+mod reload;
+mod replay;
 mod run;
 mod store;
-mod trial;
+mod undecoded;
+mod walk;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -41,8 +48,24 @@ enum Command {
     Cases(cases::CasesArguments),
     /// Lists devices.
     Devices(devices::DevicesArguments),
+    /// Checks, takes over and gives back tables of devices.
+    Inventory(inventory::InventoryArguments),
+    /// Finds units on a Modbus bus and what their registers mean; never writes.
+    Modbus(modbus::ModbusArguments),
     /// Tests profiles and decodes single frames.
     Profile(profile::ProfileArguments),
+    /// Applies the configuration to the running gateway, and only what changed in it.
+    Reload(reload::ReloadArguments),
+    /// Writes what the gateway was told, or is being told, into a file that can be replayed.
+    Record(record::RecordArguments),
+    /// Replays a recording, or reads stored frames again.
+    Replay(Box<replay::ReplayArguments>),
+    /// Frames that gave no readings, and why.
+    Undecoded(undecoded::UndecodedArguments),
+    /// Shows what comes from a broker, without a gateway and without leaving anything at the broker.
+    Listen(listen::ListenArguments),
+    /// Walk test at installation: every device shows once that it works, and a report is written.
+    Walk(walk::WalkArguments),
     /// Looks into the database: counts, checks, salvages, exports.
     Store(store::StoreArguments),
 }
@@ -58,7 +81,15 @@ pub fn main() -> ExitCode {
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Cases(arguments) => cases::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Inventory(arguments) => inventory::run(&arguments),
+        Command::Modbus(arguments) => modbus::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Listen(arguments) => listen::run(&arguments),
+        Command::Walk(arguments) => walk::run(&arguments),
+        Command::Undecoded(arguments) => undecoded::run(&arguments),
         Command::Store(arguments) => store::run(&arguments),
     };
     match result {
@@ -85,6 +116,12 @@ fn say_problems(problems: &[Problem]) {
         say_error(&problem.to_string());
     }
     say_error(&counted(problems.len(), "problem"));
+}
+
+/// Who does it: as named, else the user of this machine.
+fn who(named: &Option<String>) -> String {
+    let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
+    named.clone().or_else(user).unwrap_or_else(|| "command line".to_owned())
 }
 
 /// Such as `1 case` and `2 cases`.

@@ -1,18 +1,26 @@
-//! `kerbside profile`: runs the samples of profiles, and shows what one frame gives.
+//! `kerbside profile`: runs the samples of profiles, shows what one frame gives, compares editions, begins new profiles.
 
-use std::path::{Path, PathBuf};
+mod diff;
+pub(super) mod files;
+mod new;
+mod schema;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use kerbside_engine::sample::{decode_single, run_sample};
+use kerbside_engine::decode::envelope::{self, Opened};
+use kerbside_engine::decode::{CodecTrace, Told};
+use kerbside_engine::sample::{DecodedFrame, DecodedRow, SingleFrame, decode_single, run_sample, trace_single};
 use kerbside_model::document::{Problem, Problems};
-use kerbside_model::profile::{Origin, PayloadFormat, parse_profile_text};
-use kerbside_model::{Payload, Profile, RegisterBlock, RegisterRead, RegisterTable};
+use kerbside_model::profile::{Origin, PayloadFormat};
+use kerbside_model::{
+    EnvelopeFormat, LinkField, Payload, PayloadView, Profile, RegisterBlock, RegisterRead, RegisterTable,
+};
 use serde_json::{Value, json};
 
 use super::{counted, say, say_error, say_problems};
-use crate::shipped;
 
 /// Arguments of `kerbside profile`.
 #[derive(Debug, clap::Args)]
@@ -39,6 +47,12 @@ enum ProfileCommand {
     },
     /// Decodes one frame and prints its readings as JSON.
     Decode(DecodeArguments),
+    /// Says what is different between two editions of a profile; exit code 1 when anything is.
+    Diff(diff::DiffArguments),
+    /// Begins a new profile: prints a commented one, from a captured frame when there is one.
+    New(new::NewArguments),
+    /// Prints the JSON Schema of profiles, for editors.
+    Schema,
 }
 
 #[derive(Debug, clap::Args)]
@@ -46,7 +60,7 @@ struct DecodeArguments {
     /// Name of a shipped profile, or a file.
     #[arg(long)]
     profile: String,
-    /// LoRaWAN port, for profiles that tell ports apart. JSON and register profiles do not.
+    /// LoRaWAN port, for profiles that tell ports apart: those of bytes.
     #[arg(long)]
     fport: Option<u8>,
     /// The payload in hexadecimal.
@@ -58,6 +72,9 @@ struct DecodeArguments {
     /// Register values, such as 0x0004=153,5=0xFFFF or input:12=7.
     #[arg(long)]
     registers: Option<String>,
+    /// The payload is a whole message of a network server: chirpstack_v4, chirpstack_v3, ttn_v3, ctwing or nbiot_tlv.
+    #[arg(long, value_name = "FORMAT", value_parser = envelope_named, conflicts_with_all = ["registers", "fport"])]
+    envelope: Option<EnvelopeFormat>,
     /// Height of the sensor above the invert in mm, for levels computed from a distance.
     #[arg(long)]
     mount_height_mm: Option<f64>,
@@ -68,21 +85,17 @@ pub(super) fn run(arguments: &ProfileArguments) -> anyhow::Result<u8> {
         ProfileCommand::Test { paths, json } => test(paths, *json),
         ProfileCommand::List { json } => list(*json),
         ProfileCommand::Decode(arguments) => decode(arguments),
+        ProfileCommand::Diff(arguments) => diff::diff(arguments),
+        ProfileCommand::New(arguments) => new::new(arguments),
+        ProfileCommand::Schema => {
+            say(schema::SCHEMA.trim_end());
+            Ok(0)
+        }
     }
-}
-
-fn shipped_profiles() -> Result<Vec<Arc<Profile>>, Vec<Problem>> {
-    let problems = Problems::default();
-    let mut profiles = Vec::new();
-    for (name, text) in shipped::PROFILES {
-        let file = format!("{}/{name}", shipped::FOLDER);
-        profiles.extend(parse_profile_text(&file, text, &problems).map(Arc::new));
-    }
-    if problems.is_empty() { Ok(profiles) } else { Err(problems.into_sorted()) }
 }
 
 fn list(as_json: bool) -> anyhow::Result<u8> {
-    let profiles = match shipped_profiles() {
+    let profiles = match files::shipped() {
         Ok(profiles) => profiles,
         Err(problems) => {
             say_problems(&problems);
@@ -91,7 +104,7 @@ fn list(as_json: bool) -> anyhow::Result<u8> {
     };
     let view = |profile: &Arc<Profile>| {
         json!({
-            "profile": profile.name, "version": profile.version, "kind": profile.kind.name(),
+            "profile": profile.name, "version": profile.version, "hash": profile.content_hash(), "kind": profile.kind.name(),
             "vendor": profile.vendor, "model": profile.model, "points": profile.points.len(),
         })
     };
@@ -100,42 +113,17 @@ fn list(as_json: bool) -> anyhow::Result<u8> {
         return Ok(0);
     }
     for profile in &profiles {
-        say(&format!("{:<24} {:<16} {} {}", profile.name, profile.kind.name(), profile.vendor, profile.model));
+        let edition = format!("{} ({})", profile.version, profile.content_hash());
+        let (kind, Profile { name, vendor, model, .. }) = (profile.kind.name(), profile.as_ref());
+        say(&format!("{name:<28} {kind:<16} {edition:<18} {vendor} {model}"));
     }
     Ok(0)
-}
-
-/// The profiles of files and folders; problems are noted.
-fn read_paths(paths: &[PathBuf], problems: &Problems) -> anyhow::Result<Vec<Arc<Profile>>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let entries = std::fs::read_dir(path).with_context(|| format!("read the folder {}", path.display()))?;
-        let mut inside = Vec::new();
-        for entry in entries {
-            let file = entry.with_context(|| format!("read the folder {}", path.display()))?.path();
-            if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-                inside.push(file);
-            }
-        }
-        inside.sort();
-        files.append(&mut inside);
-    }
-    let mut profiles = Vec::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file).with_context(|| format!("read the profile {}", file.display()))?;
-        profiles.extend(parse_profile_text(&file.display().to_string(), &text, problems).map(Arc::new));
-    }
-    Ok(profiles)
 }
 
 fn test(paths: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
     let problems = Problems::default();
     let profiles = if paths.is_empty() {
-        match shipped_profiles() {
+        match files::shipped() {
             Ok(profiles) => profiles,
             Err(problems) => {
                 say_problems(&problems);
@@ -143,7 +131,7 @@ fn test(paths: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
             }
         }
     } else {
-        read_paths(paths, &problems)?
+        files::of_paths(paths, &problems)?
     };
     let mut results: Vec<Value> = Vec::new();
     let mut failed = 0;
@@ -177,56 +165,101 @@ fn test(paths: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
     })
 }
 
-fn find_profile(name: &str) -> anyhow::Result<Result<Arc<Profile>, Vec<Problem>>> {
-    if name.contains('/') || name.ends_with(".yaml") || name.ends_with(".yml") {
-        let problems = Problems::default();
-        let found = read_paths(&[Path::new(name).to_owned()], &problems)?;
-        return Ok(found.into_iter().next().ok_or_else(|| problems.into_sorted()));
-    }
-    let profiles = match shipped_profiles() {
-        Ok(profiles) => profiles,
-        Err(problems) => return Ok(Err(problems)),
-    };
-    let names: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
-    let hint = kerbside_model::document::closest(name, &names).map(|known| format!("; did you mean {known}?"));
-    let found = profiles.iter().find(|profile| profile.name == name).map(Arc::clone);
-    Ok(Ok(found.with_context(|| format!("find the profile {name:?}{}", hint.unwrap_or_default()))?))
-}
-
 /// The frame's readings and errors as JSON; 1 when the frame could not be decoded.
 fn decode(arguments: &DecodeArguments) -> anyhow::Result<u8> {
-    let profile = match find_profile(&arguments.profile)? {
+    let profile = match files::find(&arguments.profile)? {
         Ok(profile) => profile,
         Err(problems) => {
             say_problems(&problems);
             return Ok(2);
         }
     };
-    if arguments.fport.is_some() {
+    let tells_ports_apart = !matches!(profile.payload, PayloadFormat::Registers(_) | PayloadFormat::Json(_));
+    if arguments.fport.is_some() && !tells_ports_apart {
         say_error("note: this profile does not tell ports apart, --fport changes nothing");
     }
     let payload = payload(arguments, &profile)?;
-    let (readings, errors, code) = match decode_single(&profile, &payload, arguments.mount_height_mm) {
-        Ok(decoded) => {
-            let view = |reading: &kerbside_model::PointReading| {
-                let point = &profile.points[usize::from(reading.point)];
-                json!({
-                    "device": null,
-                    "point": point.name,
-                    "value": reading.value.as_ref().map(kerbside_model::Value::to_json),
-                    "unit": point.unit,
-                    "observed_at": decoded.observed_at,
-                    "received_at": null,
-                    "quality": reading.quality.flag.name(),
-                    "cause": reading.quality.cause.name(),
-                })
-            };
-            (decoded.readings.iter().map(view).collect::<Vec<_>>(), Vec::new(), 0)
-        }
-        Err(error) => (Vec::new(), vec![error.detail], 1),
+    let DecodeArguments { fport: port, envelope, mount_height_mm, .. } = *arguments;
+    let frame = SingleFrame { payload: &payload, port, envelope, mount_height_mm };
+    let (mut shown, code) = match decode_single(&profile, &frame) {
+        Ok(decoded) => (show_decoded(&profile, &decoded), 0),
+        Err(error) => (json!({ "readings": [], "errors": [error.detail] }), 1),
     };
-    say(&json!({ "readings": readings, "errors": errors }).to_string());
+    if let Some(trace) = trace_single(&profile, &frame) {
+        shown["codec"] = show_codec(&trace);
+    }
+    if let (Some(format), PayloadView::Bytes(bytes)) = (envelope, payload.view()) {
+        shown["envelope"] = show_envelope(format, bytes);
+    }
+    say(&shown.to_string());
     Ok(code)
+}
+
+pub(super) fn envelope_named(name: &str) -> Result<EnvelopeFormat, String> {
+    let names = EnvelopeFormat::ALL.map(EnvelopeFormat::name);
+    EnvelopeFormat::named(name).ok_or_else(|| format!("write one of {}", names.join(", ")))
+}
+
+/// What an envelope says, also when the profile cannot read what is in it.
+fn show_envelope(format: EnvelopeFormat, bytes: &[u8]) -> Value {
+    match envelope::open(format, b"", bytes) {
+        Ok(Opened::Uplink(uplink)) => {
+            let hex: String = uplink.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let time = if let Told::Time(time) = uplink.network_time { Some(time) } else { None };
+            let mut shown = json!({
+                "addresses": uplink.names().collect::<Vec<_>>(), "fport": uplink.port, "hex": hex,
+                "decoded": uplink.object.is_some(), "confirmed": uplink.confirmed, "network_time": time,
+            });
+            for field in LinkField::ALL {
+                shown[field.name()] = json!(uplink.link.get(field));
+            }
+            shown
+        }
+        Ok(Opened::Ignored(event)) => json!({ "ignored": event.name() }),
+        Err(_) => Value::Null,
+    }
+}
+
+/// What the codec itself said, before points were made of it.
+fn show_codec(trace: &CodecTrace) -> Value {
+    let data = trace.data.as_ref().map_or(Value::Null, |data| serde_json::from_str(data).unwrap_or(Value::Null));
+    json!({
+        "data": data, "warnings": trace.warnings, "console": trace.console.lines().collect::<Vec<_>>(),
+        "interrupts": trace.interrupts,
+    })
+}
+
+/// Readings of other times stand under `history`, and what is odd about the frame under `remarks`, where there are any.
+fn show_decoded(profile: &Profile, decoded: &DecodedFrame) -> Value {
+    let view = |reading: &kerbside_model::PointReading, observed_at: Option<kerbside_model::Timestamp>| {
+        let point = &profile.points[usize::from(reading.point)];
+        json!({
+            "device": null,
+            "point": point.name,
+            "value": reading.value.as_ref().map(kerbside_model::Value::to_json),
+            "unit": point.unit,
+            "observed_at": observed_at,
+            "received_at": null,
+            "quality": reading.quality.flag.name(),
+            "cause": reading.quality.cause.name(),
+        })
+    };
+    let readings: Vec<Value> = decoded.readings.iter().map(|reading| view(reading, decoded.observed_at)).collect();
+    let mut shown = json!({ "readings": readings, "errors": [] });
+    if !decoded.history.is_empty() {
+        let row = |row: &DecodedRow| {
+            // Without a time of the message's own, only the distance to its arrival is known.
+            let observed_at = row.observed_at.filter(|_| row.before.is_none() || decoded.observed_at.is_some());
+            let readings: Vec<Value> = row.readings.iter().map(|reading| view(reading, observed_at)).collect();
+            let before_s = row.before.map(|before| before.as_secs());
+            json!({ "observed_at": observed_at, "before_s": before_s, "readings": readings })
+        };
+        shown["history"] = decoded.history.iter().map(row).collect();
+    }
+    if !decoded.remarks.is_empty() {
+        shown["remarks"] = json!(decoded.remarks);
+    }
+    shown
 }
 
 fn payload(arguments: &DecodeArguments, profile: &Profile) -> anyhow::Result<Payload> {
@@ -244,8 +277,8 @@ fn payload(arguments: &DecodeArguments, profile: &Profile) -> anyhow::Result<Pay
         return Ok(Payload::Bytes(Bytes::from(bytes)));
     }
     if let Some(text) = &arguments.registers {
-        if !matches!(profile.payload, PayloadFormat::Registers { .. }) {
-            bail!("decode registers: profile {} reads JSON, give --json FILE", profile.name);
+        if !matches!(profile.payload, PayloadFormat::Registers(_)) {
+            bail!("decode registers: profile {} reads {}", profile.name, profile.payload.name());
         }
         return Ok(Payload::Registers(registers(text, profile)?));
     }

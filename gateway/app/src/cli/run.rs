@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use kerbside_runtime::{Clock, logging};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use super::say_problems;
 use crate::config::{self, ProcessEnvironment};
 use crate::gateway::Gateway;
+use crate::reload::ReloadHandle;
 
 /// Arguments of `kerbside run`.
 #[derive(Debug, clap::Args)]
@@ -34,12 +35,16 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
     };
     logging::start(config.log.format, &config.log.level);
     runtime()?.block_on(async {
+        // From the first moment on: without a handler the signal would end the process.
+        let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
         let mut gateway = Gateway::start(config, Clock::guarded(), 1.0).await?;
         // Without a service manager there is nobody to tell.
         drop(sd_notify::notify(false, &[NotifyState::Ready]));
+        let reload = gateway.reload.clone();
         let ended_well = tokio::select! {
             () = told_to_stop() => true,
             () = gateway.failed() => false,
+            never = reload_when_told(hangup, reload) => match never {},
         };
         drop(sd_notify::notify(false, &[NotifyState::Stopping]));
         info!("stopping");
@@ -56,6 +61,16 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(WORKER_THREADS).enable_all().build().context("start the asynchronous runtime")
+}
+
+/// Applies the configuration at each SIGHUP; what becomes of it is in the log and in health.
+async fn reload_when_told(mut hangup: Signal, reload: ReloadHandle) -> std::convert::Infallible {
+    while hangup.recv().await.is_some() {
+        drop(sd_notify::notify(false, &[NotifyState::Reloading]));
+        drop(reload.reload("SIGHUP").await);
+        drop(sd_notify::notify(false, &[NotifyState::Ready]));
+    }
+    std::future::pending().await
 }
 
 /// Returns at the first SIGTERM or SIGINT.

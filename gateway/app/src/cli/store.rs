@@ -425,8 +425,8 @@ mod tests {
     use kerbside_model::document::Problems;
     use kerbside_model::inventory::Device;
     use kerbside_model::profile::parse_profile_text;
-    use kerbside_model::site::{CasePolicy, FrameLimits, LEDGER, SiteFacts};
-    use kerbside_model::{ByteText, Effects, Frame, Payload, Severity};
+    use kerbside_model::site::SiteFacts;
+    use kerbside_model::{ByteText, Effects, Frame, Payload};
     use kerbside_runtime::{Health, Metrics};
     use kerbside_store::{Commit, StoreConfig};
     use tempfile::TempDir;
@@ -440,19 +440,7 @@ mod tests {
     fn site() -> Arc<Site> {
         let profile = parse_profile_text("cover", COVER, &Problems::default()).expect("the shipped profile is sound");
         let device = |id: &str| Device { id: id.to_owned(), address: format!("covers/{id}"), ..Device::default() };
-        Arc::new(Site::new(SiteFacts {
-            name: "test".to_owned(),
-            profiles: vec![Arc::new(profile)],
-            devices: vec![device("MH-1"), device("MH-2")],
-            sources: Vec::new(),
-            cases: CasePolicy {
-                platform: LEDGER.to_owned(),
-                severity_min: Severity::Minor,
-                close_after: Duration::from_secs(1),
-            },
-            duty: Vec::new(),
-            limits: FrameLimits::default(),
-        }))
+        Arc::new(Site::new(SiteFacts::new("test", vec![Arc::new(profile)], vec![device("MH-1"), device("MH-2")])))
     }
 
     /// Bytes that cannot be packed smaller, so that they stand in the file as they are.

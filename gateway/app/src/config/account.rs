@@ -9,7 +9,7 @@ use super::read::Context;
 use super::secrets;
 
 /// Somebody who may come in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Account {
     /// User name.
     pub name: String,

@@ -1,5 +1,6 @@
 //! Where the frames of an MQTT source name their device, and which topics they come on.
 
+use kerbside_model::EnvelopeRule;
 use kerbside_model::document::{NodeKind, Section, closest};
 use kerbside_model::profile::JsonPath;
 use kerbside_model::site::AddressRule;
@@ -27,28 +28,38 @@ pub(super) struct Address {
     pub(super) template: Option<String>,
     /// Where the payload says again which device it is from.
     pub(super) claim: Option<JsonPath>,
+    /// Which topics come in an envelope, which names the device itself.
+    pub(super) envelopes: Vec<EnvelopeRule>,
 }
 
 impl Address {
     /// From a template that is known to be sound.
     pub(super) fn of_template(template: &str) -> Address {
         let rule = topic_rule(template, Vec::new()).expect("the default template has one {device}");
-        Address { rule: AddressRule::Topic(rule), template: Some(template.to_owned()), claim: None }
+        Address { rule: AddressRule::Topic(rule), template: Some(template.to_owned()), ..Address::whole() }
     }
 
     /// The whole address of a frame is the device's.
     pub(super) fn whole() -> Address {
-        Address { rule: AddressRule::Whole, template: None, claim: None }
+        Address { rule: AddressRule::Whole, template: None, claim: None, envelopes: Vec::new() }
     }
 
     /// In the words of gateway.yaml.
     pub(super) fn text(&self) -> String {
-        let claim = self.claim.as_ref().map_or_else(String::new, |path| format!(", claim {path}"));
-        match (&self.rule, &self.template) {
-            (_, Some(template)) => format!("topic {template}{claim}"),
-            (AddressRule::Payload(path), _) => format!("payload {path}"),
-            _ => "whole".to_owned(),
+        let mut parts = Vec::new();
+        for rule in &self.envelopes {
+            let topics = rule.topics.as_ref().map_or_else(String::new, |topics| format!(" on {topics}"));
+            parts.push(format!("envelope {}{topics}", rule.format.name()));
         }
+        let covers_all = self.envelopes.iter().any(|rule| rule.topics.is_none());
+        match (&self.rule, &self.template) {
+            (_, Some(template)) => parts.push(format!("topic {template}")),
+            (AddressRule::Payload(path), _) => parts.push(format!("payload {path}")),
+            _ if covers_all => {}
+            _ => parts.push("whole".to_owned()),
+        }
+        parts.extend(self.claim.iter().map(|path| format!("claim {path}")));
+        parts.join(", ")
     }
 }
 
@@ -86,7 +97,7 @@ fn of_section(section: &Section<'_>) -> Option<Address> {
                 let mend = "put {kind} into the template, or take the key out";
                 section.problem("kinds", "", "no level of the topic names the kind", mend);
             }
-            Some(Address { rule: AddressRule::Topic(rule), template: Some(template), claim })
+            Some(Address { rule: AddressRule::Topic(rule), template: Some(template), claim, ..Address::whole() })
         }
         (None, Some(_)) => {
             for key in ["kinds", "claim"] {
@@ -95,7 +106,7 @@ fn of_section(section: &Section<'_>) -> Option<Address> {
                     section.problem(key, "", "this is checked against the topic, and `payload` names the device", mend);
                 }
             }
-            Some(Address { rule: AddressRule::Payload(json_path(section, "payload")?), template: None, claim: None })
+            Some(Address { rule: AddressRule::Payload(json_path(section, "payload")?), ..Address::whole() })
         }
         _ => {
             section.problem("", "", "exactly one of topic and payload is needed", MEND);
@@ -202,7 +213,7 @@ fn raw_topics(section: &Section<'_>, source: &str, context: &Context<'_>) -> Vec
 }
 
 /// Whether a filter is valid (MQTT 5, sections 4.7 and 4.8.2).
-fn check_filter(filter: &str) -> Result<(), String> {
+pub(super) fn check_filter(filter: &str) -> Result<(), String> {
     if filter.is_empty() {
         return Err("the topic filter is empty".to_owned());
     }

@@ -11,7 +11,7 @@ use kerbside_sources::broker::{
 
 use super::address::{self, Address};
 use super::read::{self, Context};
-use super::secrets;
+use super::{envelope, secrets};
 
 /// The source that is there when no broker is configured.
 pub(super) const DEFAULT_NAME: &str = "broker";
@@ -66,6 +66,7 @@ pub(super) fn read(name: &str, section: &Section<'_>, context: &Context<'_>) -> 
         true => address::address(section),
         false => Some(Address::of_template(DEFAULT_TEMPLATE)),
     };
+    let address = envelope::with_envelopes(section, address);
     let tls = tls(section, context);
     let only_tls = tls.as_ref().is_some_and(|tls| tls.listen.is_none());
     let config = BrokerConfig {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use kerbside_model::Severity;
 use kerbside_model::document::Section;
+use kerbside_model::geo::Datum;
 use kerbside_model::site::{CasePolicy, FrameLimits};
 use kerbside_runtime::logging::LogFormat;
 use kerbside_sinks::channels::text::{DEFAULT_ZONE, Zone};
 
 use super::account::{self, Account};
+use super::inventory::DATUMS;
 use super::read::{self, Context};
 use super::store::{self, StoreSettings};
 
@@ -18,6 +20,7 @@ const SITE_NAME: &str = "kerbside";
 const DATA_DIR: &str = "/var/lib/kerbside";
 const LOG_LEVELS: [(&str, &str); 5] =
     [("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
+const RELOAD_MODES: [(&str, ReloadMode); 2] = [("manual", ReloadMode::Manual), ("watch", ReloadMode::Watch)];
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const INTAKE_BYTES_MAX: usize = 16 << 20;
 const INTAKE_SUBMISSIONS_MAX: usize = 1_024;
@@ -47,11 +50,23 @@ pub struct Limits {
     pub intake_submissions_max: usize,
 }
 
+/// What happens when the files of the configuration change while the gateway runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReloadMode {
+    /// It is shown that they did; somebody applies them with `kerbside reload`.
+    #[default]
+    Manual,
+    /// They are applied by themselves.
+    Watch,
+}
+
 /// What the plain sections say.
 #[derive(Clone, Debug)]
 pub(super) struct General {
     pub(super) site_name: String,
     pub(super) zone: String,
+    /// The datum of positions for which neither row nor file says one.
+    pub(super) datum: Datum,
     pub(super) data_dir: PathBuf,
     pub(super) log: LogConfig,
     pub(super) listen: SocketAddr,
@@ -59,6 +74,7 @@ pub(super) struct General {
     pub(super) accounts: Vec<Account>,
     pub(super) store: StoreSettings,
     pub(super) limits: Limits,
+    pub(super) reload: ReloadMode,
     pub(super) severity_min: Severity,
     pub(super) close_after: Duration,
 }
@@ -70,10 +86,11 @@ pub(super) fn read(top: &Section<'_>, context: &Context<'_>) -> General {
     let accounts = account::read(top, context);
     account::check_listen(top, listen, accounts.len());
     let (severity_min, close_after) = cases(top);
-    let (site_name, zone) = site(top);
+    let (site_name, zone, datum) = site(top);
     General {
         site_name,
         zone,
+        datum,
         log: log(top),
         listen,
         public_url: read::optional_url(top, "public_url").unwrap_or_else(|| format!("http://{listen}")),
@@ -81,6 +98,7 @@ pub(super) fn read(top: &Section<'_>, context: &Context<'_>) -> General {
         store: store::read(top, data_dir.clone()),
         data_dir,
         limits: limits(top),
+        reload: top.choice("reload", &RELOAD_MODES).unwrap_or_default(),
         severity_min,
         close_after,
     }
@@ -93,15 +111,18 @@ impl General {
     }
 }
 
-fn site(top: &Section<'_>) -> (String, String) {
-    let Some(section) = top.section("site") else { return (SITE_NAME.to_owned(), DEFAULT_ZONE.to_owned()) };
+fn site(top: &Section<'_>) -> (String, String, Datum) {
+    let Some(section) = top.section("site") else {
+        return (SITE_NAME.to_owned(), DEFAULT_ZONE.to_owned(), Datum::default());
+    };
     let name = section.text("name").unwrap_or_else(|| SITE_NAME.to_owned());
     let zone = section.text("zone").unwrap_or_else(|| DEFAULT_ZONE.to_owned());
     if Zone::named(&zone).is_err() {
         section.problem("zone", &zone, "there is no time zone of this name", "write one such as Asia/Shanghai");
     }
+    let datum = section.choice("datum", &DATUMS).unwrap_or_default();
     section.finish();
-    (name, zone)
+    (name, zone, datum)
 }
 
 fn log(top: &Section<'_>) -> LogConfig {

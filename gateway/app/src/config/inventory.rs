@@ -1,28 +1,27 @@
 //! `inventory`: the devices of the street, joined with profiles and sources.
 //!
-//! A row that is wrong is a warning with its line, and the device is left out: one bad cell must not keep a district
+//! A row that is wrong is a warning with its number, and the device is left out: one bad cell must not keep a district
 //! from starting. A file that is not there is a problem of gateway.yaml.
 
-use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+mod files;
+mod workbook;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kerbside_model::document::{Problem, Problems, Section, closest};
-use kerbside_model::inventory::{decode_text, parse_inventory};
+use kerbside_model::inventory::{Datum, Entry, Known};
 use kerbside_model::profile::PayloadFormat;
-use kerbside_model::{Device, Profile};
+use kerbside_model::site::address_key;
+use kerbside_model::{Device, Profile, RegisterTable};
 
 use super::modbus::{ModbusSource, Place};
 use super::profiles::Profiles;
 use super::read::Context;
 
-/// A file of the inventory as it was read.
-struct File {
-    name: String,
-    bytes: Vec<u8>,
-    lines: OnceCell<BTreeMap<String, usize>>,
-}
+pub(super) use files::DATUMS;
+use files::File;
+pub use files::TableFile;
 
 /// What the files, profiles and Modbus sources give together.
 #[derive(Debug, Default)]
@@ -40,25 +39,38 @@ pub(super) struct Inventory {
 /// What the inventory is joined with.
 pub(super) struct Surroundings<'a> {
     pub(super) profiles: &'a Profiles,
-    pub(super) source_names: &'a [String],
-    pub(super) modbus: &'a [ModbusSource],
+    /// Names of all sources, and those of type modbus; `None` when no configuration is there.
+    pub(super) sources: Option<(&'a [String], &'a [ModbusSource])>,
+    /// The datum of positions for which neither row nor file says one.
+    pub(super) datum: Datum,
     pub(super) problems: &'a Problems,
+}
+
+impl<'a> Surroundings<'a> {
+    fn modbus(&self) -> &'a [ModbusSource] {
+        self.sources.map_or(&[], |(_, modbus)| modbus)
+    }
+}
+
+/// Tables that were read for somebody who wants them back as tables.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// The devices of sound rows, each with the name of its profile, in the order of the tables.
+    pub entries: Vec<(Entry, String)>,
+    /// What is wrong with rows that were left out, and with headings.
+    pub problems: Vec<Problem>,
 }
 
 /// Reads the files that the key `inventory` names and joins them with everything else.
 pub(super) fn read(top: &Section<'_>, context: &Context<'_>, around: &Surroundings<'_>) -> Inventory {
-    let files = files(top, context);
-    let warnings = Problems::default();
-    let mut joining = Joining {
-        around,
-        warnings: &warnings,
-        devices: Vec::new(),
-        ids: BTreeMap::new(),
-        addresses: BTreeSet::new(),
-        places: vec![BTreeMap::new(); around.modbus.len()],
+    let report = |name: &str, what: String| {
+        top.problem("inventory", name, what, "correct the path or its permissions");
     };
-    for file in &files {
-        joining.file(file);
+    let files = files::open(&files::named(top, context), context, &report);
+    let warnings = Problems::default();
+    let mut joining = Joining::new(around, &warnings);
+    for file in files {
+        joining.file(&file, &mut |_| {});
     }
     joining.inline_devices();
     if joining.devices.is_empty() {
@@ -69,52 +81,80 @@ pub(super) fn read(top: &Section<'_>, context: &Context<'_>, around: &Surroundin
     Inventory { devices, profiles, places, warnings: warnings.into_sorted() }
 }
 
-fn files(top: &Section<'_>, context: &Context<'_>) -> Vec<File> {
-    let mut files: Vec<File> = Vec::new();
-    for name in top.texts("inventory") {
-        let path: PathBuf = context.resolve(&name);
-        let shown = path.display().to_string();
-        if files.iter().any(|file| file.name == shown) {
-            top.problem("inventory", &name, "this file stands here twice", "keep one of the two");
-            continue;
-        }
-        match context.environment.read(&path) {
-            Ok(bytes) => files.push(File { name: shown, bytes, lines: OnceCell::new() }),
-            Err(error) => {
-                let what = format!("this file cannot be read: {error}");
-                top.problem("inventory", &name, what, "correct the path or its permissions");
-            }
-        }
+/// Reads tables, or those that the key `inventory` names, as a start of the gateway would.
+pub(super) fn tables(
+    top: &Section<'_>,
+    wanted: Option<&[TableFile]>,
+    context: &Context<'_>,
+    around: &Surroundings<'_>,
+) -> Tables {
+    let problems = Problems::default();
+    let report = |name: &str, what: String| {
+        let (file, mend) = (name.to_owned(), "correct the path or its permissions".to_owned());
+        problems.push(Problem { file, line: 0, key: String::new(), value: String::new(), what, mend });
+    };
+    let named = files::named(top, context);
+    let files = files::open(wanted.unwrap_or(&named), context, &report);
+    let mut joining = Joining::new(around, &problems);
+    let mut entries = Vec::new();
+    for file in files {
+        joining.file(&file, &mut |entry| {
+            let profile = &around.profiles.sound[usize::from(entry.device.profile)].name;
+            entries.push((entry.clone(), profile.clone()));
+        });
     }
-    files
+    Tables { entries, problems: problems.into_sorted() }
 }
 
 struct Joining<'a> {
     around: &'a Surroundings<'a>,
     warnings: &'a Problems,
     devices: Vec<Device>,
-    /// Where each id was first seen.
-    ids: BTreeMap<String, String>,
-    addresses: BTreeSet<(Option<String>, String)>,
+    /// Where each device stands: file and row, in the order of the devices.
+    origins: Vec<(Arc<str>, usize)>,
+    /// The device that has an id.
+    ids: BTreeMap<String, usize>,
+    /// The device that has an address on a source.
+    addresses: BTreeMap<(Option<String>, Box<[u8]>), usize>,
     places: Vec<BTreeMap<Place, usize>>,
 }
 
-impl Joining<'_> {
-    fn file(&mut self, file: &File) {
+impl<'a> Joining<'a> {
+    fn new(around: &'a Surroundings<'a>, warnings: &'a Problems) -> Joining<'a> {
+        Joining {
+            around,
+            warnings,
+            devices: Vec::new(),
+            origins: Vec::new(),
+            ids: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            places: vec![BTreeMap::new(); around.modbus().len()],
+        }
+    }
+
+    /// Takes the sound devices of a table; each is shown as it was read.
+    fn file(&mut self, file: &File, admitted: &mut dyn FnMut(&Entry)) {
         let profiles = &self.around.profiles;
         let broken = profiles.broken.iter().map(String::as_str);
         let names: Vec<&str> = profiles.sound.iter().map(|profile| profile.name.as_str()).chain(broken).collect();
-        let rows = parse_inventory(&file.name, &file.bytes, &names, self.around.source_names, self.warnings);
-        for mut device in rows {
+        let known =
+            Known { profiles: &names, sources: self.around.sources.map(|(names, _)| names), datum: self.around.datum };
+        let name: Arc<str> = Arc::from(file.name.as_str());
+        for entry in file.entries(&known, self.warnings) {
             // A device of a broken profile: that profile is the problem, and it is reported.
-            let Some(profile) = profiles.sound.get(usize::from(device.profile)) else { continue };
-            match self.admit(&mut device, profile, &file.name) {
-                Ok(()) => self.devices.push(device),
+            let Some(profile) = profiles.sound.get(usize::from(entry.device.profile)) else { continue };
+            let mut device = entry.device.clone();
+            match self.admit(&mut device, profile) {
+                Ok(()) => {
+                    admitted(&entry);
+                    self.devices.push(device);
+                    self.origins.push((Arc::clone(&name), entry.row));
+                }
                 Err(refusal) => self.warnings.push(Problem {
                     file: file.name.clone(),
-                    line: file.line_of(&device.id),
+                    line: entry.row,
                     key: refusal.column.to_owned(),
-                    value: refusal.value(&device, profile),
+                    value: refusal.value(&entry.device, profile),
                     what: refusal.what,
                     mend: refusal.mend,
                 }),
@@ -123,40 +163,53 @@ impl Joining<'_> {
     }
 
     /// Checks the next device against everything else and writes its source and address as frames carry them.
-    fn admit(&mut self, device: &mut Device, profile: &Profile, file: &str) -> Result<(), Refusal> {
+    fn admit(&mut self, device: &mut Device, profile: &Profile) -> Result<(), Refusal> {
         if let Some(first) = self.ids.get(&device.id) {
-            return Err(Refusal::new("id", format!("{first} has a device of this id"), "give each device its own id"));
+            let what = format!("{} has the same id", self.origin_of(*first));
+            return Err(Refusal::new("id", what, "give each device its own id"));
         }
         if let Some(position) = self.modbus_source(device, profile)? {
-            let source = &self.around.modbus[position];
+            let source = &self.around.modbus()[position];
             let Some(place) = source.place(&device.address) else {
                 let what = format!("not an address on {}", source.name);
                 return Err(Refusal::new("address", what, source.address_form()));
             };
             if let Some(other) = self.places[position].get(&place) {
-                let what = format!("{} is on the same unit", self.devices[*other].id);
+                let what = format!("{} ({}) is on the same unit", self.devices[*other].id, self.origin_of(*other));
                 return Err(Refusal::new("address", what, "give each device its own unit"));
             }
-            self.places[position].insert(place, self.devices.len());
+            check_function(device, profile, source.registers_from(device))?;
             device.source = Some(source.name.clone());
-            device.address = source.address(place);
+            device.address = source.address(&place);
+            self.places[position].insert(place, self.devices.len());
         }
-        if !self.addresses.insert((device.source.clone(), device.address.clone())) {
+        let address = (device.source.clone(), address_key(&device.address));
+        if let Some(first) = self.addresses.get(&address) {
             let mend = "give each device its own address, or name its source in the column source";
-            return Err(Refusal::new("address", "another file has a device with this address", mend));
+            return Err(Refusal::new("address", format!("{} has the same address", self.origin_of(*first)), mend));
         }
-        self.ids.insert(device.id.clone(), file.to_owned());
+        self.addresses.insert(address, self.devices.len());
+        self.ids.insert(device.id.clone(), self.devices.len());
         Ok(())
+    }
+
+    /// Where a device stands, for people.
+    fn origin_of(&self, device: usize) -> String {
+        match &self.origins[device] {
+            (file, 0) => file.to_string(),
+            (file, row) => format!("row {row} of {file}"),
+        }
     }
 
     /// The Modbus source of a device, when it is read by registers.
     fn modbus_source(&self, device: &Device, profile: &Profile) -> Result<Option<usize>, Refusal> {
-        let modbus = self.around.modbus;
+        let Some((_, modbus)) = self.around.sources else { return Ok(None) };
         let named = device.source.as_deref();
         let position = named.and_then(|name| modbus.iter().position(|source| source.name == name));
-        match (&profile.payload, named, position) {
-            (PayloadFormat::Registers { .. }, _, Some(position)) => Ok(Some(position)),
-            (PayloadFormat::Registers { .. }, None, None) => match modbus.len() {
+        let reads_registers = matches!(profile.payload, PayloadFormat::Registers(_));
+        match (reads_registers, named, position) {
+            (true, _, Some(position)) => Ok(Some(position)),
+            (true, None, None) => match modbus.len() {
                 1 => Ok(Some(0)),
                 0 => {
                     let what = "this profile reads Modbus registers, and there is no source of type modbus";
@@ -168,23 +221,22 @@ impl Joining<'_> {
                     Err(Refusal::new("source", "the device does not say which Modbus source it is on", mend))
                 }
             },
-            (PayloadFormat::Registers { .. }, Some(name), None) => {
+            (true, Some(name), None) => {
                 let what = format!("this profile reads Modbus registers, and {name} is not a Modbus source");
                 Err(Refusal::new("profile", what, "name a Modbus source, or use a profile of messages"))
             }
-            (PayloadFormat::Json { .. }, Some(name), Some(_)) => {
+            (false, Some(name), Some(_)) => {
                 let what = format!("this profile reads messages, and {name} is a Modbus source");
                 Err(Refusal::new("profile", what, "name another source, or use a profile of registers"))
             }
-            (PayloadFormat::Json { .. }, _, None) => Ok(None),
-            (PayloadFormat::Json { .. }, None, Some(_)) => Ok(None),
+            (false, ..) => Ok(None),
         }
     }
 
     /// Adds the devices that Modbus sources declare themselves; what is wrong with them is wrong in gateway.yaml.
     fn inline_devices(&mut self) {
-        for position in 0..self.around.modbus.len() {
-            let source = &self.around.modbus[position];
+        for position in 0..self.around.modbus().len() {
+            let source = &self.around.modbus()[position];
             let Some(inline) = &source.inline else { continue };
             let report = |key: &str, value: &str, what: String, mend: String| {
                 let (file, line, key) = inline.origin(key);
@@ -203,24 +255,36 @@ impl Joining<'_> {
                 }
                 continue;
             };
-            if !matches!(profiles.sound[profile].payload, PayloadFormat::Registers { .. }) {
+            if !matches!(profiles.sound[profile].payload, PayloadFormat::Registers(_)) {
                 let mend = "use a profile of registers".to_owned();
                 report("profile", inline.profile(), "this profile reads messages, not registers".to_owned(), mend);
                 continue;
             }
             let profile_position = u16::try_from(profile).expect("fewer than 65536 profiles fit a folder");
             let profile = Arc::clone(&profiles.sound[profile]);
+            let file: Arc<str> = Arc::from(inline.origin("").0);
             for mut device in source.inline_devices(profile_position) {
-                if let Err(refusal) = self.admit(&mut device, &profile, &inline.origin("").0) {
+                if let Err(refusal) = self.admit(&mut device, &profile) {
                     let key = if refusal.column == "address" { "unit" } else { "id" };
                     // The other buses would only repeat it.
                     report(key, &device.id, refusal.what, refusal.mend);
                     break;
                 }
                 self.devices.push(device);
+                self.origins.push((Arc::clone(&file), 0));
             }
         }
     }
+}
+
+/// A profile whose holding and input registers would become one table cannot be read by one function.
+fn check_function(device: &Device, profile: &Profile, registers_from: Option<RegisterTable>) -> Result<(), Refusal> {
+    let reads = |table| profile.register_fields().iter().any(|field| field.table == table);
+    if registers_from.is_some() && reads(RegisterTable::Holding) && reads(RegisterTable::Input) {
+        let what = format!("{} reads holding and input registers, so {} needs both functions", profile.name, device.id);
+        return Err(Refusal::new("function", what, "leave the function out"));
+    }
+    Ok(())
 }
 
 /// Why a device is left out.
@@ -240,40 +304,17 @@ impl Refusal {
             "id" => device.id.clone(),
             "address" => device.address.clone(),
             "profile" => profile.name.clone(),
+            "function" => device.registers_from.map(|table| table.function().to_string()).unwrap_or_default(),
             _ => device.source.clone().unwrap_or_default(),
         }
     }
-}
-
-impl File {
-    /// The line of a device's row. They are collected when the first row is found wrong.
-    fn line_of(&self, id: &str) -> usize {
-        self.lines.get_or_init(|| lines_of_ids(&self.bytes)).get(id).copied().unwrap_or(0)
-    }
-}
-
-fn lines_of_ids(bytes: &[u8]) -> BTreeMap<String, usize> {
-    let text = decode_text(bytes);
-    let header = text.lines().next().unwrap_or("");
-    let delimiter = if header.matches(';').count() > header.matches(',').count() { b';' } else { b',' };
-    let mut reader =
-        csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
-    let column = reader.headers().ok().and_then(|header| header.iter().position(|name| name == "id"));
-    let mut lines = BTreeMap::new();
-    for record in reader.records().flatten() {
-        let id = column.and_then(|column| record.get(column));
-        if let (Some(id), Some(position)) = (id, record.position()) {
-            lines.entry(id.to_owned()).or_insert(usize::try_from(position.line()).unwrap_or(0));
-        }
-    }
-    lines
 }
 
 /// Leaves only the profiles that devices use, so that the site's hash does not change with models that are not here.
 fn keep_used(devices: &mut [Device], all: &[Arc<Profile>]) -> Vec<Arc<Profile>> {
     let mut used: Vec<Arc<Profile>> = Vec::new();
     let mut new_position: BTreeMap<u16, u16> = BTreeMap::new();
-    let wanted: BTreeSet<u16> = devices.iter().map(|device| device.profile).collect();
+    let wanted: std::collections::BTreeSet<u16> = devices.iter().map(|device| device.profile).collect();
     for position in wanted {
         new_position.insert(position, u16::try_from(used.len()).expect("no more profiles than before"));
         used.push(Arc::clone(&all[usize::from(position)]));

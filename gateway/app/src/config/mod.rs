@@ -11,9 +11,11 @@ mod account;
 mod address;
 mod broker;
 mod channels;
+mod envelope;
 mod environment;
 #[cfg(test)]
 mod example;
+mod fingerprint;
 mod general;
 mod inventory;
 mod modbus;
@@ -38,15 +40,18 @@ use kerbside_model::{Profile, Site};
 use kerbside_sinks::channels::{ChannelConfig, ChannelKind};
 use kerbside_sinks::influx::InfluxConfig;
 use kerbside_sources::broker::BrokerConfig;
-use kerbside_sources::modbus::{self as modbus_source, ModbusConfig, UnitPlan};
+use kerbside_sources::modbus::ModbusConfig;
 use kerbside_sources::mqtt::MqttConfig;
 
 pub use account::Account;
 pub use environment::{Environment, MemoryEnvironment, ProcessEnvironment};
-pub use general::{Limits, LogConfig};
+pub use fingerprint::Fingerprint;
+pub use general::{Limits, LogConfig, ReloadMode};
+pub use inventory::{TableFile, Tables};
 pub use platform::PlatformConfig;
 pub use store::{Preset, StoreSettings};
 
+use fingerprint::Recorder;
 use read::Context;
 
 /// Everything that the gateway runs by, checked.
@@ -88,6 +93,10 @@ pub struct Config {
     pub store: StoreSettings,
     /// Queues in memory.
     pub limits: Limits,
+    /// What happens when the files change while the gateway runs.
+    pub reload: ReloadMode,
+    /// What it was read from.
+    pub files: Fingerprint,
     /// What was decided for the operator; logged at start and shown by `kerbside check`.
     pub notices: Vec<String>,
     /// Rows of the inventory that were left out; logged at start, a failure for `kerbside check`.
@@ -105,13 +114,21 @@ pub fn channel_type(kind: &ChannelKind) -> &'static str {
     }
 }
 
-/// How many Modbus requests one poll of a unit takes.
-pub fn requests_per_poll(unit: &UnitPlan) -> usize {
-    modbus_source::plan(&unit.fields, unit.gap_max, unit.registers_max).len()
-}
-
 /// Reads and checks a configuration. Every problem is returned, by file and line.
 pub fn load(path: &Path, environment: &dyn Environment) -> Result<Config, Vec<Problem>> {
+    load_watching(path, environment).0
+}
+
+/// The same, with the files that were looked at, also when there are problems in them.
+pub fn load_watching(path: &Path, environment: &dyn Environment) -> (Result<Config, Vec<Problem>>, Fingerprint) {
+    let recorder = Recorder::new(environment);
+    let loaded = load_checked(path, &recorder);
+    let files = recorder.finish();
+    let loaded = loaded.map(|config| Config { files: files.clone(), ..config });
+    (loaded, files)
+}
+
+fn load_checked(path: &Path, environment: &dyn Environment) -> Result<Config, Vec<Problem>> {
     let problems = Problems::default();
     match load_noting(path, environment, &problems) {
         Some(config) if problems.is_empty() => Ok(config),
@@ -125,25 +142,72 @@ pub fn load(path: &Path, environment: &dyn Environment) -> Result<Config, Vec<Pr
     }
 }
 
-fn load_noting(path: &Path, environment: &dyn Environment, problems: &Problems) -> Option<Config> {
+fn configuration_text(path: &Path, environment: &dyn Environment, problems: &Problems) -> Option<String> {
     let file = path.display().to_string();
-    let text = match environment.read(path).map(String::from_utf8) {
-        Ok(Ok(text)) => text,
+    match environment.read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => Some(text),
         Ok(Err(_)) => {
             problems.push(whole_file(file, "this file is not UTF-8 text", "save it as UTF-8"));
-            return None;
+            None
         }
         Err(error) => {
             let what = format!("this file cannot be read: {error}");
             problems.push(whole_file(file, &what, "name the configuration with --config PATH"));
-            return None;
+            None
         }
-    };
-    let root = document::parse(&file, &text, &|name| environment.variable(name), problems)?;
+    }
+}
+
+fn load_noting(path: &Path, environment: &dyn Environment, problems: &Problems) -> Option<Config> {
+    let text = configuration_text(path, environment, problems)?;
+    with_top(path, &text, environment, problems, |top, context| read_all(path, top, context, problems))
+}
+
+/// Reads the text of a configuration at a path and hands it to `work`; `None` when it is no YAML.
+fn with_top<T>(
+    path: &Path,
+    text: &str,
+    environment: &dyn Environment,
+    problems: &Problems,
+    work: impl FnOnce(Section<'_>, Context<'_>) -> T,
+) -> Option<T> {
+    let file = path.display().to_string();
+    let root = document::parse(&file, text, &|name| environment.variable(name), problems)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let context = Context { environment, folder, notices: Vec::new().into() };
-    let top = Section::top(&file, &root, problems);
-    Some(read_all(path, top, context, problems))
+    Some(work(Section::top(&file, &root, problems), context))
+}
+
+/// Reads tables with devices as a start with this configuration would, or the tables that it names when none are
+/// given. Without a configuration the shipped profiles are known and any source may stand in a row.
+pub fn load_tables(
+    configuration: Option<&Path>,
+    wanted: Option<&[TableFile]>,
+    environment: &dyn Environment,
+) -> Result<Tables, Vec<Problem>> {
+    let problems = Problems::default();
+    let work = |top: Section<'_>, context: Context<'_>| {
+        let general = general::read(&top, &context);
+        let sources = sources::read(&top, &general.site_name, general.listen, &context);
+        let profiles = profiles::read(&top, &general.zone, &context, &problems);
+        let around = inventory::Surroundings {
+            profiles: &profiles,
+            sources: configuration.map(|_| (sources.names.as_slice(), sources.modbus.as_slice())),
+            datum: general.datum,
+            problems: &problems,
+        };
+        inventory::tables(&top, wanted, &context, &around)
+    };
+    let path = configuration.unwrap_or(Path::new("gateway.yaml"));
+    let text = match configuration {
+        Some(path) => configuration_text(path, environment, &problems),
+        None => Some("{}".to_owned()),
+    };
+    let tables = text.and_then(|text| with_top(path, &text, environment, &problems, work));
+    match tables {
+        Some(tables) if problems.is_empty() => Ok(tables),
+        _ => Err(problems.into_sorted()),
+    }
 }
 
 fn whole_file(file: String, what: &str, mend: &str) -> Problem {
@@ -166,8 +230,8 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
     check_targets(&top, &platform, &channel_names);
     let around = inventory::Surroundings {
         profiles: &profiles,
-        source_names: &sources.names,
-        modbus: &sources.modbus,
+        sources: Some((&sources.names, &sources.modbus)),
+        datum: general.datum,
         problems,
     };
     let inventory = inventory::read(&top, &context, &around);
@@ -202,6 +266,8 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
         channels,
         store: general.store,
         limits: general.limits,
+        reload: general.reload,
+        files: Fingerprint::default(),
         notices: context.notices.into_inner(),
         warnings: inventory.warnings,
     }
@@ -236,15 +302,18 @@ fn buses(
             let device = &inventory.devices[*index];
             (device, inventory.profiles[usize::from(device.profile)].as_ref())
         };
-        let units = places.iter().map(|(place, index)| (*place, device(index))).collect();
+        let units = places.iter().map(|(place, index)| (place.clone(), device(index))).collect();
         let polled = source.buses(&units);
-        let idle = usize::from(source.count()) - polled.len();
+        let idle = usize::from(source.count()).saturating_sub(polled.len());
         if idle > 0 {
             context.notice(format!(
                 "source {}: {idle} of {} buses have no device in the inventory and are not polled",
                 source.name,
                 source.count()
             ));
+        }
+        if let Some(crowded) = modbus::crowded(&polled) {
+            context.notice(crowded);
         }
         buses.extend(polled);
     }

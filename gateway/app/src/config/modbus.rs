@@ -1,45 +1,48 @@
-//! `type: modbus`: one bus, or many on consecutive ports.
+//! `type: modbus`: one bus, many on consecutive ports, or one for each modem that dials in.
 //!
 //! Two steps: the section is read first; once profiles and inventory are known, each bus gets the units that it polls.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kerbside_model::document::Section;
-use kerbside_model::profile::{Origin, PayloadFormat, RegisterField};
-use kerbside_model::{Device, Profile};
-use kerbside_sources::modbus::{ModbusConfig, UnitPlan};
+use kerbside_model::profile::{PayloadFormat, RegisterFormat};
+use kerbside_model::{Device, Profile, RegisterTable};
+use kerbside_sources::modbus::{AT_ONCE, ModbusConfig, Notation, UnitPatience, UnitPlan, fit_storm};
 
 use super::read;
 
-/// IANA's port for Modbus.
-const PORT: u16 = 502;
+mod link;
+mod polls;
+
+use link::Way;
+pub(super) use polls::crowded;
+
 /// Polling period where neither inventory, source nor profile has one.
 const PERIOD: Duration = Duration::from_secs(10);
 /// What a period of nothing means: again at once, but never so fast that a dead loop spins.
-const PERIOD_MIN: Duration = Duration::from_millis(1);
+const PERIOD_MIN: Duration = AT_ONCE;
 const PERIOD_MAX: Duration = Duration::from_secs(86_400);
-/// A slow sensor behind a serial line answers within some hundred milliseconds.
-const TIMEOUT: Duration = Duration::from_secs(1);
 /// A mobile router takes a second or two to wake up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT_MIN: Duration = Duration::from_millis(10);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
-/// Buses of one source.
-const BUSES_MAX: i64 = 4_096;
 
 /// A source as it was read, before its units are known.
 #[derive(Clone, Debug)]
 pub(super) struct ModbusSource {
     pub(super) name: String,
-    host: String,
-    port: u16,
-    count: u16,
+    way: Way,
     period: Option<Duration>,
+    registers_from: Option<RegisterTable>,
     timeout: Duration,
     connect_timeout: Duration,
     pause: Duration,
+    pause_after_connect: Duration,
+    patience: BTreeMap<u8, UnitPatience>,
+    polls: polls::PollSettings,
     backoff_max: Duration,
     pub(super) inline: Option<InlineDevices>,
 }
@@ -55,6 +58,12 @@ pub(super) struct InlineDevices {
     path: String,
 }
 
+/// A unit with the profile that says what it needs.
+struct PolledUnit<'a> {
+    plan: UnitPlan,
+    format: &'a RegisterFormat,
+}
+
 /// Text with the bus number in it: `MB-{bus:04}`.
 #[derive(Clone, Debug, PartialEq)]
 struct IdTemplate {
@@ -64,31 +73,49 @@ struct IdTemplate {
 }
 
 /// Where a device of a Modbus source answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    bus: u16,
+    bus: Bus,
     unit: u8,
+}
+
+/// One of the buses of a source.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Bus {
+    /// Counted from 0.
+    Number(u16),
+    /// By what its modem says when it dials in, as the inventory writes it.
+    Modem(String),
 }
 
 /// Reads one source.
 pub(super) fn read(name: &str, section: &Section<'_>) -> ModbusSource {
-    let port = read::port(section, "port", PORT);
-    let count = u16::try_from(read::count(section, "count", 1, 1..=BUSES_MAX)).expect("BUSES_MAX fits 16 bits");
-    if port.checked_add(count - 1).is_none() {
-        let what = format!("{count} buses from port {port} on end beyond port 65535");
-        section.problem("count", &count.to_string(), what, "begin at a lower port or have fewer buses");
+    let way = link::read(name, section);
+    let timeout = read::duration(section, "timeout", way.timeout(), TIMEOUT_MIN..=TIMEOUT_MAX);
+    let inline_devices = section.section("devices");
+    if let (Some(inner), None) = (&inline_devices, way.count()) {
+        let mend = "give each device a row in the inventory with the address MODEM:UNIT";
+        inner.problem("", "", "only the inventory says which modems there are", mend);
     }
+    let count = way.count().unwrap_or(1);
     ModbusSource {
         name: name.to_owned(),
-        host: read::host(section),
-        port,
-        count,
+        way,
         period: read::optional_duration(section, "period", Duration::ZERO..=PERIOD_MAX),
-        timeout: read::duration(section, "timeout", TIMEOUT, TIMEOUT_MIN..=TIMEOUT_MAX),
+        registers_from: section.integer("function", 3, 4).and_then(RegisterTable::of_function),
+        timeout,
         connect_timeout: read::duration(section, "connect_timeout", CONNECT_TIMEOUT, TIMEOUT_MIN..=TIMEOUT_MAX),
         pause: read::duration(section, "pause", Duration::ZERO, Duration::ZERO..=TIMEOUT_MAX),
+        pause_after_connect: read::duration(
+            section,
+            "pause_after_connect",
+            Duration::ZERO,
+            Duration::ZERO..=TIMEOUT_MAX,
+        ),
+        patience: link::patience(section),
+        polls: polls::settings(section),
         backoff_max: super::mqtt::backoff_max(section, BACKOFF_MAX),
-        inline: section.section("devices").and_then(|inner| inline(inner, count)),
+        inline: inline_devices.and_then(|inner| inline(inner, count)),
     }
 }
 
@@ -139,27 +166,48 @@ impl IdTemplate {
 
 impl ModbusSource {
     /// How a device's address is written in frames and in the inventory.
-    pub(super) fn address(&self, place: Place) -> String {
-        if self.count == 1 { place.unit.to_string() } else { format!("{}:{}", place.bus, place.unit) }
+    pub(super) fn address(&self, place: &Place) -> String {
+        match &place.bus {
+            Bus::Number(_) if self.way.count() == Some(1) => place.unit.to_string(),
+            Bus::Number(bus) => format!("{bus}:{}", place.unit),
+            Bus::Modem(modem) => format!("{modem}:{}", place.unit),
+        }
     }
 
     /// What an address of this source looks like, for people.
     pub(super) fn address_form(&self) -> String {
-        match self.count {
-            1 => "write the unit, 0 to 255".to_owned(),
-            count => format!("write BUS:UNIT with bus 0 to {} and unit 0 to 255", count - 1),
+        match (&self.way, self.way.count()) {
+            (Way::Modems(desk), _) => {
+                let notation = match desk.notation {
+                    Notation::Text => "text",
+                    Notation::Hex => "hexadecimal digits",
+                };
+                let most = desk.registration_bytes_max;
+                format!("write MODEM:UNIT with the registration of the modem as {notation} of up to {most} bytes")
+            }
+            (_, Some(1) | None) => "write the unit, 0 to 255".to_owned(),
+            (_, Some(count)) => format!("write BUS:UNIT with bus 0 to {} and unit 0 to 255", count - 1),
         }
     }
 
     /// Reads an address of the inventory.
     pub(super) fn place(&self, address: &str) -> Option<Place> {
-        let (bus, unit) = match (self.count, address.split_once(':')) {
-            (1, None) => (0, address),
-            (1, Some(_)) | (_, None) => return None,
-            (_, Some((bus, unit))) => (bus.trim().parse().ok()?, unit),
+        let (bus, unit) = match (&self.way, self.way.count(), address.rsplit_once(':')) {
+            (Way::Modems(desk), _, Some((modem, unit))) => {
+                let said = desk.notation.read(modem.trim())?;
+                if said.len() > desk.registration_bytes_max {
+                    return None;
+                }
+                (Bus::Modem(desk.notation.write(&said)), unit)
+            }
+            (Way::Ports { .. } | Way::Serial(_), Some(1), None) => (Bus::Number(0), address),
+            (Way::Ports { count, .. }, _, Some((bus, unit))) if *count > 1 => {
+                let bus = bus.trim().parse().ok().filter(|bus| bus < count)?;
+                (Bus::Number(bus), unit)
+            }
+            _ => return None,
         };
-        let place = Place { bus, unit: unit.trim().parse().ok()? };
-        (bus < self.count).then_some(place)
+        Some(Place { bus, unit: unit.trim().parse().ok()? })
     }
 
     /// The devices that stand on every bus without a row in the inventory.
@@ -169,54 +217,78 @@ impl ModbusSource {
             id: inline.id.render(bus),
             profile,
             source: Some(self.name.clone()),
-            address: self.address(Place { bus, unit: inline.unit }),
+            address: self.address(&Place { bus: Bus::Number(bus), unit: inline.unit }),
             ..Device::default()
         };
-        (0..self.count).map(device).collect()
+        (0..self.way.count().unwrap_or(0)).map(device).collect()
     }
 
     /// The buses with the units that they poll; buses without any are left out.
     pub(super) fn buses(&self, units: &BTreeMap<Place, (&Device, &Profile)>) -> Vec<ModbusConfig> {
-        let mut buses = Vec::new();
-        for bus in 0..self.count {
-            let range = Place { bus, unit: 0 }..=Place { bus, unit: u8::MAX };
-            let plans: Vec<UnitPlan> = units
-                .range(range)
-                .filter_map(|(place, (device, profile))| self.unit(*place, device, profile))
-                .collect();
-            if plans.is_empty() {
-                continue;
-            }
-            buses.push(ModbusConfig {
-                name: if self.count == 1 { self.name.clone() } else { format!("{}/{bus}", self.name) },
-                source: self.name.clone(),
-                host: self.host.clone(),
-                port: self.port + bus,
-                timeout: self.timeout,
-                connect_timeout: self.connect_timeout,
-                pause: self.pause,
-                backoff_max: self.backoff_max,
-                units: plans,
-            });
+        let mut by_bus: BTreeMap<&Bus, Vec<PolledUnit<'_>>> = BTreeMap::new();
+        for (place, (device, profile)) in units {
+            let PayloadFormat::Registers(format) = &profile.payload else { continue };
+            let plan = self.unit(place, device, profile, format);
+            by_bus.entry(&place.bus).or_default().push(PolledUnit { plan, format });
         }
-        buses
+        by_bus.into_iter().map(|(bus, units)| self.bus(bus, units)).collect()
     }
 
-    fn unit(&self, place: Place, device: &Device, profile: &Profile) -> Option<UnitPlan> {
-        let PayloadFormat::Registers { gap_max, registers_max } = profile.payload else { return None };
-        Some(UnitPlan {
+    fn bus(&self, bus: &Bus, units: Vec<PolledUnit<'_>>) -> ModbusConfig {
+        let mut config = ModbusConfig {
+            name: self.bus_name(bus),
+            source: self.name.clone(),
+            link: self.way.link(bus),
+            timeout: self.timeout,
+            connect_timeout: self.connect_timeout,
+            pause: self.pause,
+            pause_after_connect: self.pause_after_connect,
+            patience: polls::patience(&self.patience, units.iter().map(|unit| (unit.plan.unit, unit.format))),
+            backoff_max: self.backoff_max,
+            turn_around: self.polls.turn_around,
+            quarantine: self.polls.quarantine,
+            failing_share: self.polls.failing_share,
+            units: units.into_iter().map(|unit| unit.plan).collect(),
+        };
+        fit_storm(&mut config);
+        config
+    }
+
+    fn bus_name(&self, bus: &Bus) -> String {
+        match bus {
+            Bus::Number(_) if self.way.count() == Some(1) => self.name.clone(),
+            Bus::Number(bus) => format!("{}/{bus}", self.name),
+            Bus::Modem(modem) => format!("{}/{modem}", self.name),
+        }
+    }
+
+    /// Where it listens, when modems dial in.
+    pub(super) fn listen(&self) -> Option<SocketAddr> {
+        match &self.way {
+            Way::Modems(desk) => Some(desk.listen),
+            Way::Ports { .. } | Way::Serial(_) => None,
+        }
+    }
+
+    fn unit(&self, place: &Place, device: &Device, profile: &Profile, format: &RegisterFormat) -> UnitPlan {
+        let period = device.interval.or(self.period).or(profile.interval).unwrap_or(PERIOD).max(PERIOD_MIN);
+        UnitPlan {
             unit: place.unit,
             address: self.address(place),
-            period: device.interval.or(self.period).or(profile.interval).unwrap_or(PERIOD).max(PERIOD_MIN),
-            fields: register_fields(profile),
-            gap_max,
-            registers_max,
-        })
+            beats: polls::beats(profile, format, period),
+            limits: polls::limits(format),
+            registers_from: self.registers_from(device),
+        }
     }
 
-    /// How many buses there are.
+    /// The table that the registers of a device are asked for in, when it is another than its profile says.
+    pub(super) fn registers_from(&self, device: &Device) -> Option<RegisterTable> {
+        device.registers_from.or(self.registers_from)
+    }
+
+    /// How many buses there are; 0 when the inventory decides.
     pub(super) fn count(&self) -> u16 {
-        self.count
+        self.way.count().unwrap_or(0)
     }
 }
 
@@ -230,15 +302,6 @@ impl InlineDevices {
     pub(super) fn origin(&self, key: &str) -> (String, usize, String) {
         (self.file.clone(), self.line, format!("{}{key}", self.path))
     }
-}
-
-/// The registers that a profile reads.
-fn register_fields(profile: &Profile) -> Vec<RegisterField> {
-    let field = |origin: &Origin| match origin {
-        Origin::Register(field) => Some(*field),
-        Origin::Json(_) | Origin::MountHeightMinus(_) => None,
-    };
-    profile.points.iter().filter_map(|point| field(&point.origin)).collect()
 }
 
 #[cfg(test)]

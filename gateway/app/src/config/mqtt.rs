@@ -5,11 +5,11 @@ use std::time::Duration;
 use kerbside_model::document::Section;
 use kerbside_model::id::content_hash;
 use kerbside_runtime::tls::TlsFiles;
-use kerbside_sources::mqtt::{Credential, MqttConfig, MqttVersion, OversizePolicy, Transport};
+use kerbside_sources::mqtt::{Credential, MqttConfig, MqttVersion, OversizePolicy, SessionKind, Transport};
 
 use super::address::{self, Address};
 use super::read::{self, Context};
-use super::secrets;
+use super::{envelope, secrets};
 
 /// IANA's port for MQTT.
 const PORT: u16 = 1883;
@@ -60,6 +60,7 @@ pub(super) fn read(
         tls,
         topics: address::topics(section, name, context),
         keep_alive: read::duration(section, "keep_alive", KEEP_ALIVE, second..=KEEP_ALIVE_MAX),
+        session: SessionKind::Kept,
         session_expiry: read::duration(section, "session_expiry", SESSION_EXPIRY, Duration::ZERO..=SESSION_EXPIRY_MAX),
         receive_maximum: u16::try_from(read::count(section, "receive_maximum", RECEIVE_MAXIMUM, 1..=65_535))
             .expect("checked against the limit of 16 bits"),
@@ -73,10 +74,10 @@ pub(super) fn read(
         state_folder: None,
     };
     check_version(section, &config);
-    let address = address::address(section);
-    if section.node("address").is_none() {
+    let address = envelope::with_envelopes(section, address::address(section));
+    if section.node("address").is_none() && address.is_none() {
         section
-            .missing("address", "say where the device stands: {topic: \"city/+/+/{device}/up\"} or {payload: devEui}");
+            .missing("address", "say where the device stands: {topic: \"city/+/+/{device}/up\"} or {payload: devEui}, or name an envelope for every topic");
     }
     if let Some(address) = &address {
         address::check_template(section, address, &config.topics);

@@ -8,6 +8,7 @@ use kerbside_model::document::{Section, closest};
 use kerbside_model::site::LEDGER;
 use kerbside_sinks::platforms::open311::{Open311Config, Open311Format};
 
+use super::inventory::DATUMS;
 use super::read::{self, Context};
 use super::secrets;
 
@@ -19,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(300);
 const SETTLE: Duration = Duration::from_secs(120);
 
 /// Where cases are opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "there is one in the process")]
 pub enum PlatformConfig {
     /// The built-in ledger (台账).
@@ -83,6 +84,7 @@ fn open311(section: &Section<'_>, zone: &str, context: &Context<'_>) -> Open311C
         poll_interval: read::duration(section, "poll_interval", POLL_INTERVAL, seconds(1)..=seconds(86_400)),
         zone: zone.to_owned(),
         settle: read::duration(section, "settle", SETTLE, Duration::ZERO..=seconds(86_400)),
+        datum: section.choice("datum", &DATUMS).unwrap_or_default(),
     }
 }
 

@@ -63,7 +63,12 @@ pub(super) fn read(top: &Section<'_>, site: &str, api_listen: SocketAddr, contex
                 sources.add_rule(&name, address);
             }
             SourceType::Modbus => {
-                sources.modbus.push(modbus::read(&name, &section));
+                let source = modbus::read(&name, &section);
+                if let Some(listen) = source.listen() {
+                    check_free(&section, listen, &listens);
+                    listens.push((format!("sources.{name} (listen)"), listen));
+                }
+                sources.modbus.push(source);
                 sources.add_rule(&name, Some(Address::whole()));
             }
         }
@@ -79,7 +84,12 @@ impl Sources {
     fn add_rule(&mut self, source: &str, address: Option<Address>) {
         let Some(address) = address else { return };
         self.addresses.push((source.to_owned(), address.text()));
-        self.rules.push(SourceRule { source: Arc::from(source), address: address.rule, claim: address.claim });
+        self.rules.push(SourceRule {
+            source: Arc::from(source),
+            address: address.rule,
+            claim: address.claim,
+            envelopes: address.envelopes,
+        });
     }
 
     fn add_embedded_broker(&mut self, top: &Section<'_>, listens: &[(String, SocketAddr)], context: &Context<'_>) {

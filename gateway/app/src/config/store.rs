@@ -16,7 +16,7 @@ const PACKINGS: [(&str, Packing); 2] = [("zstd", Packing::Zstd), ("lz4", Packing
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What is kept on disk, and how often it gets there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StoreSettings {
     /// What the other settings are taken from.
     pub preset: Preset,

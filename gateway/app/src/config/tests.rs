@@ -1,3 +1,6 @@
+mod functions;
+mod links;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -433,11 +436,13 @@ sources:
     assert_eq!(ids, ["DL-1", "LV-1", "LV-5"]);
     assert_eq!(config.modbus.len(), 2);
     let (first, second) = (&config.modbus[0], &config.modbus[1]);
-    assert_eq!((first.name.as_str(), first.source.as_str(), first.port), ("bus/0", "bus", 1_502));
-    assert_eq!(first.units[0].period, Duration::from_secs(30), "the inventory's interval wins");
-    assert_eq!((second.port, second.units[0].unit, second.units[0].address.as_str()), (1_503, 2, "1:2"));
-    assert_eq!(second.units[0].period, Duration::from_secs(5), "then the source's period");
-    assert!(!second.units[0].fields.is_empty());
+    let way = (first.name.as_str(), first.source.as_str(), first.link.to_string());
+    assert_eq!(way, ("bus/0", "bus", "connect h:1502".to_owned()));
+    assert_eq!(first.units[0].period(), Duration::from_secs(30), "the inventory's interval wins");
+    assert_eq!((second.units[0].unit, second.units[0].address.as_str()), (2, "1:2"));
+    assert_eq!(second.link.to_string(), "connect h:1503");
+    assert_eq!(second.units[0].period(), Duration::from_secs(5), "then the source's period");
+    assert!(!second.units[0].beats[0].fields.is_empty());
     let device = config.site.resolve("bus", b"1:2").unwrap();
     assert_eq!(config.site.profile_of(config.site.device(device)).name, "qdy30a-level");
 }
@@ -449,7 +454,7 @@ fn one_bus_has_plain_units_and_the_profiles_interval() {
     let bus = &config.modbus[0];
     assert_eq!((bus.name.as_str(), bus.units[0].address.as_str(), bus.units[0].unit), ("bus", "7", 7));
     let profile = config.site.facts().profiles.iter().find(|profile| profile.name == "qdy30a-level").unwrap();
-    assert_eq!(bus.units[0].period, profile.interval.unwrap_or(Duration::from_secs(10)));
+    assert_eq!(bus.units[0].period(), profile.interval.unwrap_or(Duration::from_secs(10)));
     assert!(config.site.resolve("bus", b"7").is_some());
 }
 

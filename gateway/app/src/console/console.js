@@ -396,6 +396,7 @@ function renderTabs() {
 
 function renderTiles() {
   const { status } = data;
+  $("walk").hidden = !status.walk_test;
   const by = (name) => status.devices.by_status[name] ?? 0;
   const devices = Object.keys(words.STATUSES).map((name) => [
     `devices?status=${name}`,
@@ -706,7 +707,7 @@ function showActions(print, ...buttons) {
   box.replaceChildren(...buttons);
 }
 
-const positionText = (position) => (position ? `${position[1].toFixed(6)}, ${position[0].toFixed(6)}` : "");
+const positionText = (position) => (position ? `${position[1].toFixed(6)}, ${position[0].toFixed(6)} (WGS84)` : "");
 
 function showDevice(device) {
   const standing = device.conditions.map((name) => term("CONDITIONS", name)).join(", ");
@@ -723,6 +724,7 @@ function showDevice(device) {
     ["profile", device.profile],
     ["source", device.source],
     ["address", device.address],
+    ["walk_device", device.in_walk_test ? word("yes") : ""],
     ["masked", device.masked_until ? `${exact(Date.parse(device.masked_until))} ${device.mask_reason ?? ""}` : ""],
   ]);
   showActions("");

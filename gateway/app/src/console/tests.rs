@@ -75,8 +75,17 @@ fn every_state_reason_and_cause_that_the_api_may_name_has_its_words() {
     let deliveries = [OutboxState::Pending, OutboxState::Attempted, OutboxState::Delivered, OutboxState::Dead];
     check_names("DELIVERIES", deliveries.map(OutboxState::name));
     check_names("QUALITIES", [Flag::Good, Flag::NotEvaluated, Flag::Suspect, Flag::Bad, Flag::Missing].map(Flag::name));
-    let causes =
-        [Cause::Range, Cause::Stale, Cause::Invalid, Cause::Type, Cause::Absent, Cause::ReadFailed, Cause::Derived];
+    let causes = [
+        Cause::Range,
+        Cause::Stale,
+        Cause::Invalid,
+        Cause::Type,
+        Cause::Absent,
+        Cause::Rounded,
+        Cause::ReadFailed,
+        Cause::IllegalAddress,
+        Cause::Derived,
+    ];
     check_names("CAUSES", causes.map(Cause::name));
     let services = [ServiceState::InService, ServiceState::Commissioning, ServiceState::Maintenance];
     let services = services.map(|service| serde_json::to_value(service).expect("a service state is JSON"));

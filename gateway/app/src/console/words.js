@@ -29,6 +29,7 @@ export const CONDITIONS = {
   disk_full: ["disk was full, nothing acknowledged", "磁盘曾写满，期间未确认报文"],
   disk_failing: ["disk refused writes, nothing acknowledged", "磁盘曾拒绝写入，期间未确认报文"],
   write_budget_exceeded: ["day's write budget used up", "当日写入预算用完"],
+  walk_test: ["walk test running, no cases from its devices", "现场核验进行中，所涉设备不产生案件"],
   store_damaged: ["database was damaged and salvaged", "数据库曾损坏，已抢救"],
 };
 
@@ -75,6 +76,14 @@ export const POINTS = {
   energy_total_kwh: ["energy in all", "总电能"],
   vibration_count: ["vibrations counted", "震动计数"],
   settlement_count: ["settlements counted", "沉降计数"],
+  wind_gust_m_s: ["wind gust", "阵风风速"],
+  solar_radiation_w_m2: ["solar radiation", "太阳辐射"],
+  lightning_count: ["lightning strikes counted", "雷击次数"],
+  conductivity_us_cm: ["conductivity", "电导率"],
+  co2_ppm: ["carbon dioxide", "二氧化碳"],
+  tvoc_ug_m3: ["volatile organic compounds", "总挥发性有机物"],
+  hcho_mg_m3: ["formaldehyde", "甲醛"],
+  pulse_count: ["pulses counted", "脉冲计数"],
 };
 
 /** What a device is. */
@@ -124,6 +133,7 @@ export const SUPPRESSIONS = {
   permit: ["no case: opening is permitted", "未生成案件：已获施工许可"],
   void: ["no case: made void by a person", "未生成案件：人工作废或结案"],
   no_case: ["no case: the profile asks for none", "未生成案件：设备模型规定不上报"],
+  walk_test: ["no case: device in a walk test", "未生成案件：现场核验中"],
 };
 
 /** Where a case stands. */
@@ -160,7 +170,9 @@ export const CAUSES = {
   invalid: ["the device itself says so", "设备自报无效"],
   type: ["of another type than expected", "数据类型不符"],
   absent: ["not in the message", "报文中缺少"],
+  rounded: ["more digits than can be stored", "位数超出可存精度"],
   read_failed: ["the bus did not give it", "总线读取失败"],
+  illegal_address: ["the device refuses these registers", "设备无此寄存器"],
   derived: ["what it is computed from is not good", "计算依据无效"],
 };
 
@@ -188,6 +200,7 @@ export const REASONS = {
   panic: ["the decoder failed", "解码器出错"],
   wrong_kind: ["another kind in its topic", "主题中的设备类别不符"],
   wrong_claim: ["claims to be another device", "报文自称为其他设备"],
+  codec: ["the codec refuses it", "解码脚本拒绝或出错"],
 };
 
 /** Why a case was closed or made void: what detection is tuned by. */
@@ -276,6 +289,8 @@ export const WORDS = {
   position: ["Position", "坐标"],
   interval: ["Reports every", "上报间隔"],
   masked: ["Masked until", "屏蔽至"],
+  walk_banner: ["A walk test runs: its devices open no cases. Show what it has seen", "现场核验进行中：所涉设备不产生案件。查看进展"],
+  walk_device: ["In a walk test", "现场核验中"],
   explanation: ["Finding", "判定依据"],
   readings: ["Last readings", "最新读数"],
   history: ["History", "办理经过"],

@@ -48,7 +48,7 @@ enum Stage {
 impl ClockWatch {
     /// Looks for the first time, before anything is stamped. The clock knows the newest time of the store by now.
     pub(super) fn new(parts: &Parts, store: &Store, eras: &Arc<ClockEras>) -> Result<ClockWatch, StoreError> {
-        let Parts { clock, metrics, health, intake } = parts;
+        let Parts { clock, metrics, health, intake, .. } = parts;
         let unsure = metrics.gauge("kerbside_clock_unsure", "1 while the machine's clock cannot be believed, else 0.");
         let mut watch = ClockWatch {
             clock: clock.clone(),

@@ -1,6 +1,6 @@
 //! From the outbox in the store to the workers of its targets. The store is the queue: nothing is lost with the memory.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use super::Parts;
+use crate::live::Live;
 
 /// The outbox is looked at this often even when nobody rang, after a failure to read it.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -58,20 +59,28 @@ impl OpenCases for CasesAtPlatform {
     }
 }
 
+/// The worker of one target. Another one after it, with other settings, has another number.
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub(super) handle: OutboxHandle,
+    pub(super) number: u64,
+}
+
+/// The workers that run, by target.
+pub(super) type Workers = BTreeMap<String, Worker>;
+
+/// Rows that a worker has, with the worker's number.
+type Handed = HashMap<String, u64>;
+
 /// Hands every open row to its worker once. At start that is everything which the last process left. A worker that is
-/// full or has ended holds up no other.
-pub(super) async fn dispatch(
-    store: Store,
-    workers: BTreeMap<String, OutboxHandle>,
-    wake: Arc<Notify>,
-    shutdown: Shutdown,
-) {
-    let mut handed: HashSet<String> = HashSet::new();
+/// full or has ended holds up no other. One that takes the place of another gets all rows anew.
+pub(super) async fn dispatch(store: Store, workers: Live<Workers>, wake: Arc<Notify>, shutdown: Shutdown) {
+    let mut handed = Handed::new();
     let mut warned: HashSet<String> = HashSet::new();
     loop {
         let reader = store.clone();
         match tokio::task::spawn_blocking(move || reader.outbox_open()).await {
-            Ok(Ok(rows)) => hand_over(rows, &workers, &mut handed, &mut warned),
+            Ok(Ok(rows)) => hand_over(rows, &workers.get(), &mut handed, &mut warned),
             Ok(Err(error)) => error!(error = %Chain(&error), "the outbox could not be read"),
             Err(_) => return,
         }
@@ -83,18 +92,14 @@ pub(super) async fn dispatch(
     }
 }
 
-fn hand_over(
-    rows: Vec<OutboxRow>,
-    workers: &BTreeMap<String, OutboxHandle>,
-    handed: &mut HashSet<String>,
-    warned: &mut HashSet<String>,
-) {
+fn hand_over(rows: Vec<OutboxRow>, workers: &Workers, handed: &mut Handed, warned: &mut HashSet<String>) {
     let open: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-    handed.retain(|id| open.contains(id.as_str()));
+    let runs = |number: u64| workers.values().any(|worker| worker.number == number);
+    handed.retain(|id, number| open.contains(id.as_str()) && runs(*number));
     // The rows behind one that found no room wait too, so that those of a case keep their order.
     let mut waiting: HashSet<String> = HashSet::new();
     for row in rows {
-        if handed.contains(&row.id) || waiting.contains(&row.target) {
+        if handed.contains_key(&row.id) || waiting.contains(&row.target) {
             continue;
         }
         let Some(worker) = workers.get(&row.target) else {
@@ -104,8 +109,8 @@ fn hand_over(
             continue;
         };
         let (id, target) = (row.id.clone(), row.target.clone());
-        match worker.offer(row) {
-            Ok(true) => drop(handed.insert(id)),
+        match worker.handle.offer(row) {
+            Ok(true) => drop(handed.insert(id, worker.number)),
             // The store keeps it, and it is looked at again.
             Ok(false) => drop(waiting.insert(target)),
             Err(OutboxClosed) => {
@@ -185,17 +190,23 @@ mod tests {
         let (gone, gone_handle) = stuck("gone", 9);
         drop(gone);
         let (_well, well) = stuck("well", 9);
-        let workers =
-            BTreeMap::from([("full".to_owned(), full), ("gone".to_owned(), gone_handle), ("well".to_owned(), well)]);
+        let worker =
+            |(number, (name, handle)): (u64, (&str, OutboxHandle))| (name.to_owned(), Worker { handle, number });
+        let workers: Workers =
+            (0..).zip([("full", full), ("gone", gone_handle), ("well", well.clone())]).map(worker).collect();
         let rows = || {
             let targets = [("1", "full"), ("2", "full"), ("3", "gone"), ("4", "unknown"), ("5", "well"), ("6", "well")];
             targets.map(|(id, target)| row(id, target)).to_vec()
         };
-        let (mut handed, mut warned) = (HashSet::new(), HashSet::new());
+        let (mut handed, mut warned) = (Handed::new(), HashSet::new());
         hand_over(rows(), &workers, &mut handed, &mut warned);
         hand_over(rows(), &workers, &mut handed, &mut warned);
-        let mut handed: Vec<String> = handed.into_iter().collect();
-        handed.sort();
-        assert_eq!(handed, ["1", "5", "6"]);
+        let mut ids: Vec<&str> = handed.keys().map(String::as_str).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, ["1", "5", "6"]);
+        // A worker with other settings takes the place of one: it gets the rows of that one, and nobody else does.
+        let exchanged = Workers::from([("well".to_owned(), Worker { handle: well, number: 9 })]);
+        hand_over(rows(), &exchanged, &mut handed, &mut warned);
+        assert_eq!(handed, Handed::from([("5".to_owned(), 9), ("6".to_owned(), 9)]));
     }
 }

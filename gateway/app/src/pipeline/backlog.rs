@@ -8,22 +8,39 @@ use kerbside_model::{FrameView, Site, StoredInput};
 use kerbside_store::{Store, StoreError, StoredBatch};
 
 use super::eras::{Arrivals, ClockEras, Held};
+use crate::live::Live;
 
 /// The store as telemetry sinks see it. Frames are decoded with the site of today: a mended profile mends the past.
 /// What the engine noted about them stands beside them, so that a batch gives the observations that it gave when live.
 #[derive(Debug)]
 pub struct StoreBacklog {
     store: Store,
+    lens: Live<Lens>,
+    eras: Option<Arc<ClockEras>>,
+}
+
+/// What frames are decoded with.
+#[derive(Debug)]
+struct Lens {
     site: Arc<Site>,
     decoders: Decoders,
-    eras: Option<Arc<ClockEras>>,
+}
+
+impl Lens {
+    fn of(site: Arc<Site>) -> Arc<Lens> {
+        Arc::new(Lens { decoders: Decoders::new(&site), site })
+    }
 }
 
 impl StoreBacklog {
     /// A backlog that decodes with this site.
     pub fn new(store: Store, site: Arc<Site>) -> StoreBacklog {
-        let decoders = Decoders::new(&site);
-        StoreBacklog { store, site, decoders, eras: None }
+        StoreBacklog { store, lens: Live::new(Lens::of(site)), eras: None }
+    }
+
+    /// The site changed: what is read from now on is decoded with this one.
+    pub fn set_site(&self, site: Arc<Site>) {
+        self.lens.set(Lens::of(site));
     }
 
     /// Holds back and sets right what was committed with assumed times.
@@ -49,6 +66,7 @@ impl Backlog for StoreBacklog {
     fn read_after(&self, sequence: u64, bytes_max: usize) -> Result<Vec<TelemetryBatch>, BacklogError> {
         let batches = self.store.readable_batches_after(sequence, bytes_max).map_err(failed)?;
         let batches = self.without_held(batches)?;
+        let lens = self.lens.get();
         let mut telemetry = Vec::with_capacity(batches.len());
         for batch in batches {
             let arrivals = self.eras.as_ref().map_or(Arrivals::SURE, |eras| eras.arrivals(batch.sequence));
@@ -56,9 +74,9 @@ impl Backlog for StoreBacklog {
             let frames = batch.inputs.iter().flat_map(StoredInput::frames);
             let frames = frames.map(|frame| FrameView { received_at: as_arrived(frame), ..frame });
             let notes = StoredInput::notes(&batch.inputs);
-            let observations = decode_again(&self.site, &self.decoders, frames, arrivals.certainty(), notes);
+            let observations = decode_again(&lens.site, &lens.decoders, frames, arrivals.certainty(), notes);
             let observations = Arc::new(observations);
-            telemetry.push(TelemetryBatch { sequence: batch.sequence, site: Arc::clone(&self.site), observations });
+            telemetry.push(TelemetryBatch { sequence: batch.sequence, site: Arc::clone(&lens.site), observations });
         }
         Ok(telemetry)
     }
@@ -84,8 +102,8 @@ mod tests {
     use kerbside_model::document::Problems;
     use kerbside_model::inventory::Device;
     use kerbside_model::profile::parse_profile_text;
-    use kerbside_model::site::{CasePolicy, FrameLimits, LEDGER, SiteFacts};
-    use kerbside_model::{FrameFlags, Frames, Input, Observations, PointReading, Severity, Tag, Tags, Timestamp};
+    use kerbside_model::site::{FrameLimits, SiteFacts};
+    use kerbside_model::{FrameFlags, Frames, Input, Observations, PointReading, Tag, Tags, Timestamp};
     use kerbside_runtime::trust::Rebase;
     use kerbside_runtime::{Clock, Health, Metrics, Submission};
     use kerbside_store::{Commit, StoreConfig};
@@ -102,17 +120,8 @@ mod tests {
         let profile = parse_profile_text("cover", COVER, &Problems::default()).expect("the shipped profile is sound");
         let device = Device { id: "MH-1".to_owned(), address: "covers/MH-1".to_owned(), ..Device::default() };
         Arc::new(Site::new(SiteFacts {
-            name: "test".to_owned(),
-            profiles: vec![Arc::new(profile)],
-            devices: vec![device],
-            sources: Vec::new(),
-            cases: CasePolicy {
-                platform: LEDGER.to_owned(),
-                severity_min: Severity::Minor,
-                close_after: Duration::from_secs(1),
-            },
-            duty: Vec::new(),
             limits: FrameLimits { device_frames_per_second: 1, device_burst: 3, ..FrameLimits::default() },
+            ..SiteFacts::new("test", vec![Arc::new(profile)], vec![device])
         }))
     }
 

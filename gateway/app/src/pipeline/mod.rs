@@ -11,6 +11,7 @@ pub mod eras;
 mod gather;
 pub mod publish;
 pub mod recover;
+mod storm;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,8 @@ use tracing::{error, info, warn};
 
 use gather::{Gathered, Taken, Underway};
 use publish::Publisher;
+pub use storm::StormTeller;
+use storm::StormWatch;
 
 /// Questions that may wait for the engine at once.
 const QUERIES_MAX: usize = 64;
@@ -103,6 +106,7 @@ pub struct Pipeline {
     was_deaf: bool,
     /// The store's writer has ended: nothing will ever be acknowledged again.
     is_broken: bool,
+    storm: Option<StormWatch>,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -149,8 +153,15 @@ impl Pipeline {
             is_changed: false,
             was_deaf: false,
             is_broken: false,
+            storm: None,
         };
         (pipeline, EngineHandle { queries: sender })
+    }
+
+    /// Says here whether a storm stands.
+    pub fn with_storm(mut self, told: StormTeller) -> Pipeline {
+        self.storm = Some(StormWatch::new(told));
+        self
     }
 
     /// Runs on a thread of its own until `shutdown`; then takes what is still in the intake, stores a last snapshot
@@ -235,7 +246,7 @@ impl Pipeline {
     fn take(&mut self, first: Submission) {
         let mut next = Some(first);
         while let Some(submission) = next.take() {
-            let has_site = submission.inputs.iter().any(|input| matches!(input, Input::Site(_)));
+            let has_site = submission.inputs.iter().any(|input| matches!(input, Input::Site(_) | Input::Change { .. }));
             if has_site {
                 self.commit();
             }
@@ -318,6 +329,9 @@ impl Pipeline {
         let site = Arc::clone(self.engine.site());
         publisher.engine_state(self.engine.open_cases());
         let Taken { inputs, effects, receipts, submissions } = self.gathered.take();
+        if let Some(storm) = &mut self.storm {
+            storm.look(&self.engine, !effects.alarms.is_empty());
+        }
         if self.underway.count() == 0 {
             self.progress_at = Clock::stamp();
         }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use kerbside_model::port::TelemetryBatch;
 use kerbside_model::{
-    Counts, DuplicateReason, OutboxState, Severity, Site, Suppression, TimeRefusal, Undecoded, UndecodedReason,
+    Counts, DuplicateReason, IgnoredEvent, OutboxState, Severity, Site, Suppression, TimeRefusal, Undecoded,
+    UndecodedReason,
 };
 use kerbside_runtime::{Clock, Metrics};
 use kerbside_sinks::influx::InfluxHandle;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use super::SnapshotWish;
 use super::eras::ClockEras;
+use crate::live::Live;
 
 /// Undecoded frames are logged this often at most.
 const UNDECODED_WARN_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,7 +26,7 @@ const UNDECODED_WARN_INTERVAL: Duration = Duration::from_secs(10);
 /// Wakes sinks and counts.
 #[derive(Debug)]
 pub struct Publisher {
-    telemetry: Vec<InfluxHandle>,
+    telemetry: Live<Vec<InfluxHandle>>,
     /// Rung when the outbox has new rows.
     outbox: Arc<Notify>,
     metrics: EngineMetrics,
@@ -36,7 +38,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// A publisher to these sinks.
-    pub fn new(telemetry: Vec<InfluxHandle>, outbox: Arc<Notify>, metrics: &Metrics) -> Publisher {
+    pub fn new(telemetry: Live<Vec<InfluxHandle>>, outbox: Arc<Notify>, metrics: &Metrics) -> Publisher {
         Publisher {
             telemetry,
             outbox,
@@ -75,7 +77,7 @@ impl Publisher {
         }
         // What is held is read back from the store when the clock is known.
         let is_held = self.eras.as_ref().is_some_and(|eras| eras.held_from().is_some_and(|first| first <= sequence));
-        for sink in &self.telemetry {
+        for sink in self.telemetry.get().iter() {
             if is_held {
                 sink.leave(sequence);
                 continue;
@@ -112,7 +114,11 @@ pub struct EngineMetrics {
     frames_retained: IntCounter,
     undecoded: Vec<IntCounter>,
     duplicates: Vec<IntCounter>,
+    ignored: Vec<IntCounter>,
+    uplinks_lost: IntCounter,
     thinned: IntCounter,
+    partial: IntCounter,
+    read_again: IntCounter,
     times_refused: Vec<IntCounter>,
     observations: IntCounter,
     observations_late: IntCounter,
@@ -136,6 +142,11 @@ impl EngineMetrics {
             "Frames that had come before: neither stored again nor detected on.",
             &["reason"],
         );
+        let ignored = metrics.counters(
+            "kerbside_frames_ignored_total",
+            "What network servers send beside readings: joins, acknowledgements, simulated uplinks.",
+            &["event"],
+        );
         let times_refused = metrics.counters(
             "kerbside_frames_time_refused_total",
             "Frames whose device time is not used.",
@@ -155,9 +166,22 @@ impl EngineMetrics {
                 .iter()
                 .map(|reason| duplicates.with_label_values(&[reason.name()]))
                 .collect(),
+            ignored: IgnoredEvent::ALL.iter().map(|event| ignored.with_label_values(&[event.name()])).collect(),
+            uplinks_lost: metrics.counter(
+                "kerbside_uplinks_lost_total",
+                "Uplinks that never came, by the gaps in the frame counters of LoRaWAN devices.",
+            ),
             thinned: metrics.counter(
                 "kerbside_frames_thinned_total",
                 "Frames beyond their device's budget: detected on, and left out of the telemetry.",
+            ),
+            partial: metrics.counter(
+                "kerbside_frames_partial_total",
+                "Frames of which a part was not read, such as a channel that the profile does not know.",
+            ),
+            read_again: metrics.counter(
+                "kerbside_frames_read_again_total",
+                "Undecoded frames that were read again and gave readings.",
             ),
             times_refused: TimeRefusal::ALL
                 .iter()
@@ -183,6 +207,9 @@ impl EngineMetrics {
         self.frames_decoded.inc_by(counts.frames_decoded);
         self.frames_retained.inc_by(counts.frames_retained);
         self.thinned.inc_by(counts.frames_thinned);
+        self.partial.inc_by(counts.frames_partial);
+        self.uplinks_lost.inc_by(counts.uplinks_lost);
+        self.read_again.inc_by(counts.frames_read_again);
         self.observations.inc_by(observations as u64);
         self.observations_late.inc_by(counts.observations_late);
         self.readings.inc_by(readings as u64);
@@ -193,10 +220,12 @@ impl EngineMetrics {
         self.notices.inc_by(counts.notices);
         let by_reason = self.undecoded.iter().zip(counts.frames_undecoded);
         let by_repeat = self.duplicates.iter().zip(counts.frames_duplicate);
+        let by_event = self.ignored.iter().zip(counts.frames_ignored);
         let by_refusal = self.times_refused.iter().zip(counts.times_refused);
         let by_severity = self.alarms_raised.iter().zip(counts.alarms_raised);
         let by_suppression = self.suppressed.iter().zip(counts.suppressed);
-        let labelled = by_reason.chain(by_repeat).chain(by_refusal).chain(by_severity).chain(by_suppression);
+        let labelled =
+            by_reason.chain(by_repeat).chain(by_event).chain(by_refusal).chain(by_severity).chain(by_suppression);
         for (counter, count) in labelled.filter(|(_, count)| *count > 0) {
             counter.inc_by(count);
         }

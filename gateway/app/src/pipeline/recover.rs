@@ -140,6 +140,8 @@ fn step_again(store: &Store, engine: &mut Engine, batch: StoredBatch) -> Result<
                 continue;
             }
             StoredInput::Notes(_) => continue,
+            StoredInput::Change { hash, by } => Input::Change { site: stored_site(store, &hash)?, by },
+            StoredInput::Again(frames) => Input::Again(frames),
         });
     }
     // Already in the database.
@@ -157,7 +159,7 @@ fn stored_site(store: &Store, hash: &str) -> Result<Arc<Site>, ReplayError> {
 mod tests {
     use std::path::Path;
 
-    use kerbside_model::site::{CasePolicy, FrameLimits, LEDGER, SiteFacts};
+    use kerbside_model::site::{LEDGER, SiteFacts};
     use kerbside_model::{AlarmState, ByteText, Case, CaseReport, CaseState, Effects, Frame, Payload};
     use kerbside_runtime::{Clock, Health, Metrics};
     use kerbside_store::{Commit, NewSnapshot, StoreConfig};
@@ -166,19 +168,7 @@ mod tests {
     use super::*;
 
     fn site() -> Arc<Site> {
-        Arc::new(Site::new(SiteFacts {
-            name: "test".to_owned(),
-            profiles: Vec::new(),
-            devices: Vec::new(),
-            sources: Vec::new(),
-            cases: CasePolicy {
-                platform: LEDGER.to_owned(),
-                severity_min: Severity::Minor,
-                close_after: Duration::from_secs(1),
-            },
-            duty: Vec::new(),
-            limits: FrameLimits::default(),
-        }))
+        Arc::new(Site::new(SiteFacts::new("test", Vec::new(), Vec::new())))
     }
 
     /// Bytes that cannot be packed smaller, so that they stand in the file as they are.

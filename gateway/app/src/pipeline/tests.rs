@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_model::inventory::Device;
-use kerbside_model::profile::{PayloadFormat, Profile};
-use kerbside_model::site::{CasePolicy, LEDGER, SiteFacts};
+use kerbside_model::profile::{DocumentFormat, PayloadFormat, Profile};
+use kerbside_model::site::SiteFacts;
 use kerbside_model::vocabulary::Kind;
 use kerbside_model::{ByteText, Frame, Input, Payload, Site};
 use kerbside_runtime::{Clock, Health, HealthState, Intake, Metrics, Receipt, Shutdown};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use super::publish::Publisher;
 use super::recover::recover;
 use super::{EngineHandle, Pipeline, PipelineSettings};
+use crate::live::Live;
 
 /// Pages of 4096 bytes that an empty store just fits into.
 const PAGES_MAX: u32 = 60;
@@ -40,27 +41,16 @@ fn site() -> Arc<Site> {
         vendor: String::new(),
         model: String::new(),
         component_class: String::new(),
-        payload: PayloadFormat::Json { time: None },
+        payload: PayloadFormat::Json(DocumentFormat::default()),
         interval: None,
         points: Vec::new(),
         conditions: Vec::new(),
         detectors: Vec::new(),
         samples: Vec::new(),
+        walk_test: Vec::new(),
     };
     let device = Device { id: "MH-1".to_owned(), address: "MH-1".to_owned(), ..Device::default() };
-    Arc::new(Site::new(SiteFacts {
-        name: "test".to_owned(),
-        profiles: vec![Arc::new(profile)],
-        devices: vec![device],
-        sources: Vec::new(),
-        cases: CasePolicy {
-            platform: LEDGER.to_owned(),
-            severity_min: kerbside_model::Severity::Minor,
-            close_after: Duration::from_secs(1),
-        },
-        duty: Vec::new(),
-        limits: kerbside_model::site::FrameLimits::default(),
-    }))
+    Arc::new(Site::new(SiteFacts::new("test", vec![Arc::new(profile)], vec![device])))
 }
 
 fn start(deaf_min: Duration) -> Bench {
@@ -72,7 +62,7 @@ fn start(deaf_min: Duration) -> Bench {
     store.save_site(&site).unwrap();
     let engine = recover(&store, &site, Clock::System.now()).unwrap();
     let (intake, receiver) = Intake::new(64, 1 << 24);
-    let publisher = Arc::new(Publisher::new(Vec::new(), Arc::new(Notify::new()), &metrics));
+    let publisher = Arc::new(Publisher::new(Live::new(Arc::default()), Arc::new(Notify::new()), &metrics));
     let settings = PipelineSettings {
         commit_interval: Duration::from_millis(1),
         commit_bytes_max: 1 << 20,

@@ -107,6 +107,16 @@ impl Converter {
         {
             return reading;
         }
+        self.unmarked_reading(point, raw, texts)
+    }
+
+    /// The reading of a number that the device scales by itself; the marks of the profile are about the raw number.
+    pub(super) fn reading_scaled(&self, point: u16, raw: f64, scaled: f64, texts: &mut Texts) -> PointReading {
+        let marked = if self.is_plain { None } else { self.marked(point, Raw::Number(raw)) };
+        marked.unwrap_or_else(|| self.unmarked_reading(point, Raw::Number(scaled), texts))
+    }
+
+    fn unmarked_reading(&self, point: u16, raw: Raw<'_>, texts: &mut Texts) -> PointReading {
         if raw == Raw::Null {
             return PointReading { point, value: None, quality: Quality::missing(Cause::Invalid) };
         }
@@ -169,6 +179,8 @@ fn matches(wanted: &RawValue, raw: Raw<'_>) -> bool {
         (RawValue::Boolean(wanted), Raw::Boolean(boolean)) => *wanted == boolean,
         (RawValue::Text(wanted), Raw::Text(text)) => wanted == text,
         (RawValue::Number(wanted), Raw::Number(number)) => *wanted == number,
+        (RawValue::NotANumber, Raw::Number(number)) => number.is_nan(),
+        (RawValue::NotANumber, Raw::Text(text)) => text.trim().eq_ignore_ascii_case("nan"),
         (RawValue::Number(wanted), Raw::Text(text)) => text.trim().parse::<f64>().is_ok_and(|number| number == *wanted),
         _ => false,
     }

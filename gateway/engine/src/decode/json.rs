@@ -6,19 +6,34 @@
 
 use std::fmt;
 
-use kerbside_model::profile::{JsonPath, Origin, Point, TimeField};
+use kerbside_model::profile::{DocumentFormat, JsonPath, Newest, Origin, Point};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::convert::{Converter, Raw};
 use super::scan::scan;
 use super::time::{TimeReader, Told};
-use super::{Scratch, point_index};
+use super::{RowTime, Scratch, point_index};
+
+/// Where the tree of the whole message begins.
+const ROOT: usize = 0;
 
 /// Deeper nesting is refused by `serde_json` itself (128 levels); the tree of a profile is never deeper.
 #[derive(Debug)]
 pub(super) struct JsonPlan {
     nodes: Vec<Node>,
     time: Option<TimeReader>,
+    history: Option<HistoryPlan>,
+}
+
+/// The list whose elements are readings of other times.
+#[derive(Debug)]
+struct HistoryPlan {
+    /// Where it stands.
+    list: usize,
+    /// The tree of one element.
+    element: usize,
+    time: TimeReader,
+    newest: Newest,
 }
 
 #[derive(Debug, Default)]
@@ -76,28 +91,52 @@ impl Child {
 
 #[derive(Clone, Copy, Debug)]
 enum Leaf {
-    Point { index: u16, rank: u8 },
+    Point {
+        index: u16,
+        rank: u8,
+    },
     Time,
+    /// Of an element of the list of readings of other times.
+    RowTime,
 }
 
 impl JsonPlan {
-    pub(super) fn new(points: &[Point], time: Option<&TimeField>) -> JsonPlan {
-        let mut plan = JsonPlan { nodes: vec![Node::default()], time: time.map(TimeReader::new) };
-        for (position, point) in points.iter().enumerate() {
-            let Origin::Json(paths) = &point.origin else { continue };
-            for (rank, path) in paths.iter().enumerate() {
-                let rank = u8::try_from(rank).unwrap_or(u8::MAX - 1);
-                plan.add(path, Leaf::Point { index: point_index(position), rank });
-            }
-        }
+    pub(super) fn new(points: &[Point], format: &DocumentFormat) -> JsonPlan {
+        let time = format.time.as_ref();
+        let mut plan = JsonPlan { nodes: vec![Node::default()], time: time.map(TimeReader::new), history: None };
+        plan.add_points(ROOT, points);
         if let Some(field) = time {
-            plan.add(&field.path, Leaf::Time);
+            plan.add(ROOT, &field.path, Leaf::Time);
+        }
+        if let Some(history) = &format.history {
+            let list = history.path.as_ref().map_or(ROOT, |path| plan.node_at(ROOT, path));
+            let element = plan.nodes.len();
+            plan.nodes.push(Node::default());
+            plan.add_points(element, points);
+            plan.add(element, &history.time.path, Leaf::RowTime);
+            let time = TimeReader::new(&history.time);
+            plan.history = Some(HistoryPlan { list, element, time, newest: history.newest });
         }
         plan
     }
 
-    fn add(&mut self, path: &JsonPath, leaf: Leaf) {
-        let mut node = 0;
+    fn add_points(&mut self, root: usize, points: &[Point]) {
+        for (position, point) in points.iter().enumerate() {
+            let Origin::Json(paths) = &point.origin else { continue };
+            for (rank, path) in paths.iter().enumerate() {
+                let rank = u8::try_from(rank).unwrap_or(u8::MAX - 1);
+                self.add(root, path, Leaf::Point { index: point_index(position), rank });
+            }
+        }
+    }
+
+    fn add(&mut self, root: usize, path: &JsonPath, leaf: Leaf) {
+        let node = self.node_at(root, path);
+        self.nodes[node].leaves.push(leaf);
+    }
+
+    fn node_at(&mut self, root: usize, path: &JsonPath) -> usize {
+        let mut node = root;
         for key in &path.0 {
             node = match self.nodes[node].children.iter().find(|child| child.key == *key) {
                 Some(child) => child.node,
@@ -109,7 +148,12 @@ impl JsonPlan {
                 }
             };
         }
-        self.nodes[node].leaves.push(leaf);
+        node
+    }
+
+    /// The elements of the list at a node, if they are readings of other times.
+    fn history_at(&self, node: usize) -> Option<&HistoryPlan> {
+        self.history.as_ref().filter(|history| history.list == node)
     }
 
     /// Reads a payload into `scratch`, which has just begun; gives the device's time as it stands.
@@ -123,18 +167,38 @@ impl JsonPlan {
 
     /// The fast way; `None` when the payload is not plain enough for it.
     pub(super) fn scan(&self, bytes: &[u8], converters: &[Converter], scratch: &mut Scratch) -> Option<Told> {
-        let mut pick = Pick { plan: self, converters, scratch, time: Told::Nothing };
+        let mut pick = Pick::new(self, converters, scratch);
         scan(bytes, &mut pick)?;
         Some(pick.time)
     }
 
     /// The way for all JSON.
     pub(super) fn parse(&self, bytes: &[u8], converters: &[Converter], scratch: &mut Scratch) -> Result<Told, String> {
-        let mut pick = Pick { plan: self, converters, scratch, time: Told::Nothing };
+        let mut pick = Pick::new(self, converters, scratch);
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let seed = NodeSeed { pick: &mut pick, node: 0 };
-        seed.deserialize(&mut deserializer).and_then(|()| deserializer.end()).map_err(|error| not_json(&error))?;
-        Ok(pick.time)
+        let seed = NodeSeed { pick: &mut pick, node: ROOT };
+        let parsed = seed.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        match (pick.refusal.take(), parsed) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Err(error)) => Err(not_json(&error)),
+            (None, Ok(())) => Ok(pick.time),
+        }
+    }
+
+    /// Reads what another format made of a message, or a codec.
+    pub(super) fn read_value(
+        &self,
+        document: &serde_json::Value,
+        converters: &[Converter],
+        scratch: &mut Scratch,
+    ) -> Result<Told, String> {
+        let mut pick = Pick::new(self, converters, scratch);
+        let parsed = NodeSeed { pick: &mut pick, node: ROOT }.deserialize(document);
+        match (pick.refusal.take(), parsed) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Err(error)) => Err(error.to_string()),
+            (None, Ok(())) => Ok(pick.time),
+        }
     }
 }
 
@@ -148,12 +212,26 @@ pub(super) struct Pick<'a> {
     converters: &'a [Converter],
     scratch: &'a mut Scratch,
     time: Told,
+    /// Of the element that is being read.
+    row_time: Told,
+    /// Why the payload is refused although it is JSON.
+    refusal: Option<String>,
 }
 
 impl<'a> Pick<'a> {
+    fn new(plan: &'a JsonPlan, converters: &'a [Converter], scratch: &'a mut Scratch) -> Pick<'a> {
+        Pick { plan, converters, scratch, time: Told::Nothing, row_time: Told::Nothing, refusal: None }
+    }
+
     /// What may stand inside the object at a node.
     pub(super) fn children(&self, node: usize) -> &'a [Child] {
         &self.plan.nodes[node].children
+    }
+
+    /// Whether the profile has places inside this text, which then is JSON itself.
+    pub(super) fn holds_places(&self, node: usize, text: &str) -> bool {
+        let is_parent = !self.children(node).is_empty() || self.plan.history_at(node).is_some();
+        is_parent && text.trim_start().starts_with(['{', '['])
     }
 
     /// The value at a node.
@@ -165,16 +243,36 @@ impl<'a> Pick<'a> {
                     let converter = &self.converters[usize::from(index)];
                     self.scratch.keep(rank, index, |texts| converter.reading(index, raw, texts));
                 }
-                Leaf::Time => {
-                    self.time = match (raw, &plan.time) {
-                        (Raw::Number(number), Some(reader)) => reader.number(number),
-                        (Raw::Text(text), Some(reader)) => reader.text(text),
-                        (Raw::Null, _) | (_, None) => Told::Nothing,
-                        (Raw::Boolean(_) | Raw::Other, Some(_)) => Told::Unreadable,
-                    };
+                Leaf::Time => self.time = plan.time.as_ref().map_or(Told::Nothing, |reader| reader.raw(raw)),
+                Leaf::RowTime => {
+                    self.row_time = plan.history.as_ref().map_or(Told::Nothing, |history| history.time.raw(raw));
                 }
             }
         }
+    }
+
+    /// Ends an element of the list of readings of other times.
+    fn end_row<E: Error>(&mut self) -> Result<(), E> {
+        let time = std::mem::take(&mut self.row_time);
+        self.scratch.end_row(RowTime::Told(time)).map_err(|refusal| self.refuse(refusal))
+    }
+
+    /// Makes the newest element of the list the frame's own readings.
+    fn end_list(&mut self, newest: Newest) {
+        let position = match (newest, self.scratch.history_len()) {
+            (Newest::None, _) | (_, 0) => return,
+            (Newest::First, _) => 0,
+            (Newest::Last, count) => count - 1,
+        };
+        if let RowTime::Told(told) = self.scratch.promote(position) {
+            self.time = told;
+        }
+    }
+
+    /// Stops reading; the error itself says nothing.
+    fn refuse<E: Error>(&mut self, refusal: String) -> E {
+        self.refusal = Some(refusal);
+        E::custom("refused")
     }
 }
 
@@ -221,7 +319,17 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         self.pick.leaf(self.node, Raw::Text(text));
-        Ok(())
+        if !self.pick.holds_places(self.node, text) {
+            return Ok(());
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let seed = NodeSeed { pick: &mut *self.pick, node: self.node };
+        let inner = seed.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        match inner {
+            Ok(()) => Ok(()),
+            Err(_) if self.pick.refusal.is_some() => Err(E::custom("refused")),
+            Err(error) => Err(self.pick.refuse(format!("the text inside the message is {}", not_json(&error)))),
+        }
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
@@ -250,6 +358,18 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         self.pick.leaf(self.node, Raw::Other);
+        if let Some(HistoryPlan { element, newest, .. }) = self.pick.plan.history_at(self.node) {
+            loop {
+                self.pick.scratch.begin_row();
+                let seed = NodeSeed { pick: &mut *self.pick, node: *element };
+                let more = elements.next_element_seed(seed)?.is_some();
+                self.pick.end_row()?;
+                if !more {
+                    self.pick.end_list(*newest);
+                    return Ok(());
+                }
+            }
+        }
         let mut position = 0_usize;
         loop {
             let children = &self.pick.plan.nodes[self.node].children;
@@ -286,6 +406,10 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Option<usize>, E> {
+        self.visit_bytes(key.as_bytes())
     }
 
     fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Option<usize>, E> {

@@ -1,9 +1,18 @@
 //! Turns a raw frame into readings with the device's profile. Pure: the same frame gives the same readings.
 
+mod binary;
+mod cbor;
+mod codec;
 mod convert;
+mod csv;
+pub mod envelope;
 mod json;
 mod registers;
+mod rows;
 mod scan;
+mod sender;
+#[cfg(test)]
+mod tests;
 mod time;
 mod undecoded;
 
@@ -12,34 +21,69 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_model::inventory::Device;
-use kerbside_model::profile::{JsonPath, Origin, PayloadFormat, Profile};
-use kerbside_model::site::{AddressRule, Unresolved};
-use kerbside_model::topic::TopicParts;
+use kerbside_model::profile::{Origin, PayloadFormat, Point, Profile};
 use kerbside_model::{
-    Cause, DeviceIndex, FrameNote, FrameView, Noted, Observations, PayloadView, PointReading, Quality, Site, Timestamp,
-    UndecodedReason, Value,
+    Cause, DeviceIndex, FrameNote, FrameView, LinkField, LinkQuality, Noted, Observations, PayloadView, PointReading,
+    Quality, Site, TimeRefusal, Timestamp, UndecodedReason, Value,
 };
 
-use convert::{Converter, Texts};
+use binary::BinaryPlan;
+use codec::CodecPlan;
+pub use codec::{CodecProblem, CodecTrace, check_codec, fuzzing as codec_fuzzing, trace_codec};
+use convert::{Converter, Raw, Texts};
+use csv::CsvPlan;
 use json::JsonPlan;
 pub use json::find_text;
+use registers::RegisterPlan;
+pub(crate) use registers::{number_in_registers, text_in_registers};
+use rows::History;
 
-use crate::claim::{self, Claim};
+pub use rows::RowTime;
+pub use sender::{NotTaken, Refused, Sender, address_of, resolve};
 pub use time::{Certainty, Told};
 pub(crate) use undecoded::keep_undecoded;
 
 /// Frames without a time of their own that came at once are placed a millisecond apart, but never further ahead.
 const BURST_MAX: Duration = Duration::from_secs(1);
+/// So many remarks on one frame say enough.
+const REMARKS_MAX: usize = 8;
 
 /// What stands between a frame and its readings, compiled once a profile.
 #[derive(Debug)]
 pub struct Decoder {
     profile: Arc<Profile>,
     converters: Vec<Converter>,
-    json: Option<JsonPlan>,
+    reader: Reader,
     has_derived: bool,
     has_required: bool,
     level: Option<u16>,
+    /// Points that the envelope gives.
+    links: Vec<(u16, LinkField)>,
+    tells_time: bool,
+}
+
+/// How the payloads of a profile are read.
+#[derive(Debug)]
+enum Reader {
+    Json(JsonPlan),
+    Registers(RegisterPlan),
+    Binary(BinaryPlan),
+    Csv(CsvPlan),
+    Cbor(JsonPlan),
+    Codec(CodecPlan),
+}
+
+impl Reader {
+    fn new(profile: &Profile) -> Reader {
+        match &profile.payload {
+            PayloadFormat::Json(format) => Reader::Json(JsonPlan::new(&profile.points, format)),
+            PayloadFormat::Registers(format) => Reader::Registers(RegisterPlan::new(&profile.points, format)),
+            PayloadFormat::Binary(format) => Reader::Binary(BinaryPlan::new(&profile.points, format)),
+            PayloadFormat::Csv(format) => Reader::Csv(CsvPlan::new(&profile.points, format)),
+            PayloadFormat::Cbor(format) => Reader::Cbor(JsonPlan::new(&profile.points, format)),
+            PayloadFormat::Codec(format) => Reader::Codec(CodecPlan::new(&profile.points, format)),
+        }
+    }
 }
 
 /// Readings of one frame, in the order of the profile's points, behind those of the frames that were kept before.
@@ -51,14 +95,39 @@ pub struct Scratch {
     first: usize,
     /// How many readings there were the last time.
     room: usize,
+    row: Row,
+    history: History,
+    texts: Texts,
+    /// Room for a text that a decoder makes.
+    text: String,
+    /// What is odd about the frame, although it was read.
+    remarks: Vec<String>,
+}
+
+/// What is known of the row that is being read.
+#[derive(Debug, Default)]
+struct Row {
+    /// How many points the profile has.
+    points: usize,
     /// Whether a point came, a bit each.
     came: Vec<u64>,
     /// Which of its alternative places a point came from.
     ranks: Vec<u8>,
-    texts: Texts,
     is_ordered: bool,
     /// One more than the point that came last.
     next_point: u16,
+}
+
+impl Row {
+    fn begin(&mut self, points: usize) {
+        self.points = points;
+        self.came.clear();
+        self.came.resize(points.div_ceil(64), 0);
+        if self.ranks.len() < points {
+            self.ranks.resize(points, 0);
+        }
+        (self.is_ordered, self.next_point) = (true, 0);
+    }
 }
 
 /// What a device sent, out of the envelope that it came in.
@@ -66,8 +135,14 @@ pub struct Scratch {
 pub struct Message<'a> {
     /// The device's own bytes, or registers.
     pub payload: PayloadView<'a>,
+    /// The text of the JSON object that the network server made of these bytes, when it did.
+    pub object: Option<&'a str>,
     /// LoRaWAN port (FPort), where the envelope names one.
     pub port: Option<u8>,
+    /// How it came, by the envelope; `None` without one.
+    pub link: Option<LinkQuality>,
+    /// When the network had it, by the envelope.
+    pub network_time: Told,
     /// When it came to us.
     pub received_at: Timestamp,
 }
@@ -75,17 +150,56 @@ pub struct Message<'a> {
 impl<'a> Message<'a> {
     /// What a frame holds that came without an envelope.
     pub fn bare(payload: PayloadView<'a>, received_at: Timestamp) -> Message<'a> {
-        Message { payload, port: None, received_at }
+        Message { payload, object: None, port: None, link: None, network_time: Told::Nothing, received_at }
+    }
+
+    /// What a profile that reads JSON looks at: what the network server decoded, else the device's own bytes.
+    fn json(&self, bytes: &'a [u8]) -> &'a [u8] {
+        self.object.map_or(bytes, str::as_bytes)
+    }
+
+    /// Says of bytes that are not the JSON that the profile reads what is missing.
+    fn explain(&self, detail: String) -> String {
+        if self.link.is_none() || self.object.is_some() {
+            return detail;
+        }
+        format!(
+            "{detail}; the envelope holds only the device's bytes: give the device a codec in the network server, or a \
+             profile that reads bytes"
+        )
     }
 }
 
 /// A frame that was understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decoded {
-    /// What the frame says of its time; see [`Told::judge`].
+    /// What the device says of the frame's time; see [`Told::judge`].
     pub told: Told,
+    /// When the network had it, by the envelope.
+    pub network_time: Told,
     /// Whether the frame shows that the device is alive: a Modbus poll without any answer does not.
     pub heard: bool,
+}
+
+impl Decoded {
+    /// When the frame's own readings were taken: by the device's clock, else by the network's. `None` when neither tells
+    /// a time that can be believed.
+    pub fn time(&self, received_at: Timestamp, certainty: Certainty) -> Option<Timestamp> {
+        let told = |told: Told| told.judge(received_at, certainty).unwrap_or_default();
+        told(self.told).or_else(|| told(self.network_time))
+    }
+}
+
+/// When the readings of a live frame were taken, as far as its clocks can be believed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// By the device's clock, else by the network's.
+    pub(crate) observed: Option<Timestamp>,
+    /// By the clock that puts the device's frames in order: its own where its profile reads one, else the network's.
+    /// Two clocks would make each other's frames look old.
+    pub(crate) in_order: Option<Timestamp>,
+    /// Why the device's own is not used.
+    pub(crate) refused: Option<TimeRefusal>,
 }
 
 /// A frame that was not understood.
@@ -100,18 +214,26 @@ pub struct DecodeError {
 impl Decoder {
     /// Compiles a profile.
     pub fn new(profile: &Arc<Profile>) -> Decoder {
-        let json = match &profile.payload {
-            PayloadFormat::Json { time } => Some(JsonPlan::new(&profile.points, time.as_ref())),
-            PayloadFormat::Registers { .. } => None,
-        };
         Decoder {
             converters: profile.points.iter().map(Converter::new).collect(),
-            json,
+            reader: Reader::new(profile),
             has_derived: profile.points.iter().any(|point| matches!(point.origin, Origin::MountHeightMinus(_))),
-            has_required: profile.points.iter().any(|point| point.required),
+            // A poll of registers says of each point that it asked for what became of it; of others it says nothing.
+            has_required: !matches!(profile.payload, PayloadFormat::Registers(_))
+                && profile.points.iter().any(|point| point.required),
             level: profile.point_index("level_mm").map(point_index),
+            links: links(profile),
+            tells_time: profile.payload.tells_time(),
             profile: Arc::clone(profile),
         }
+    }
+
+    /// The times of a frame that was decoded.
+    pub(crate) fn times(&self, decoded: &Decoded, received_at: Timestamp, certainty: Certainty) -> Times {
+        let own = decoded.told.judge(received_at, certainty);
+        let observed = decoded.time(received_at, certainty);
+        let in_order = if self.tells_time { own.unwrap_or_default() } else { observed };
+        Times { observed, in_order, refused: own.err() }
     }
 
     /// Decodes a message of `device` into `scratch`. A panic inside becomes an error: one poisonous frame never stops
@@ -122,13 +244,18 @@ impl Decoder {
         message: &Message<'_>,
         scratch: &mut Scratch,
     ) -> Result<Decoded, DecodeError> {
-        match catch_unwind(AssertUnwindSafe(|| self.decode_unguarded(device, message, scratch))) {
-            Ok(result) => result,
-            Err(_) => Err(DecodeError {
+        let result = catch_unwind(AssertUnwindSafe(|| self.decode_unguarded(device, message, scratch)));
+        let result = result.unwrap_or_else(|_| {
+            Err(DecodeError {
                 reason: UndecodedReason::Panic,
                 detail: format!("the decoder of profile {} panicked on this frame", self.profile.name),
-            }),
+            })
+        });
+        if result.is_err() {
+            // Nothing of it may be taken for a part of the next frame.
+            scratch.begin(self.converters.len());
         }
+        result
     }
 
     fn decode_unguarded(
@@ -139,43 +266,83 @@ impl Decoder {
     ) -> Result<Decoded, DecodeError> {
         scratch.begin(self.converters.len());
         let malformed = |detail: String| DecodeError { reason: UndecodedReason::Malformed, detail };
-        let mut decoded = Decoded { told: Told::Nothing, heard: true };
-        match (&self.json, message.payload) {
-            (Some(plan), PayloadView::Bytes(bytes)) => {
+        let mut decoded = Decoded { told: Told::Nothing, network_time: message.network_time, heard: true };
+        match (&self.reader, message.payload) {
+            (Reader::Json(plan), PayloadView::Bytes(bytes)) => {
+                let read = plan.read(message.json(bytes), &self.converters, scratch);
+                decoded.told = read.map_err(|detail| malformed(message.explain(detail)))?;
+            }
+            (Reader::Registers(plan), PayloadView::Registers(read)) => {
+                decoded.heard = !read.blocks.is_empty();
+                decoded.told = plan.read(&self.converters, read, scratch);
+            }
+            (Reader::Binary(plan), PayloadView::Bytes(bytes)) => {
+                let read = plan.read(bytes, message.port, &self.converters, scratch);
+                match read.map_err(malformed)? {
+                    Some(told) => decoded.told = told,
+                    // Its profile wants nothing of this kind of message.
+                    None => return Ok(decoded),
+                }
+            }
+            (Reader::Csv(plan), PayloadView::Bytes(bytes)) => {
                 decoded.told = plan.read(bytes, &self.converters, scratch).map_err(malformed)?;
             }
-            (None, PayloadView::Registers(read)) => {
-                decoded.heard = !read.blocks.is_empty();
-                registers::read(&self.profile.points, &self.converters, read, scratch);
+            (Reader::Cbor(plan), PayloadView::Bytes(bytes)) => {
+                let document = cbor::document(bytes).map_err(malformed)?;
+                decoded.told = plan.read_value(&document, &self.converters, scratch).map_err(malformed)?;
             }
-            (Some(_), PayloadView::Registers(_)) => {
-                return Err(malformed(format!(
-                    "profile {} reads JSON and this frame holds registers",
-                    self.profile.name
-                )));
+            (Reader::Codec(plan), PayloadView::Bytes(bytes)) => {
+                decoded.told = plan.read(bytes, message, &self.converters, scratch)?;
             }
-            (None, PayloadView::Bytes(_)) => {
-                return Err(malformed(format!(
-                    "profile {} reads registers and this frame holds bytes",
-                    self.profile.name
-                )));
+            (_, PayloadView::Registers(_)) => return Err(malformed(self.misfit("registers"))),
+            (Reader::Registers(_), PayloadView::Bytes(_)) => return Err(malformed(self.misfit("bytes"))),
+        }
+        if scratch.readings().is_empty() && scratch.history_len() == 0 {
+            return Err(self.no_points(scratch));
+        }
+        if scratch.history_len() > 0 && (self.has_derived || self.level.is_some()) {
+            scratch.rework_history(|scratch| self.compute(device, scratch)).map_err(malformed)?;
+        }
+        if !scratch.readings().is_empty() {
+            self.compute(device, scratch);
+            if self.has_required {
+                self.note_absent(scratch);
             }
         }
-        if scratch.readings().is_empty() {
-            return Err(DecodeError {
-                reason: UndecodedReason::NoPoints,
-                detail: format!("none of the points of profile {} is in this frame", self.profile.name),
-            });
+        if let Some(link) = &message.link {
+            self.take_link(link, scratch);
         }
+        scratch.put_in_order();
+        Ok(decoded)
+    }
+
+    /// Adds what the envelope says of the way that the message came.
+    fn take_link(&self, link: &LinkQuality, scratch: &mut Scratch) {
+        for (point, field) in &self.links {
+            if let Some(number) = link.get(*field) {
+                let converter = &self.converters[usize::from(*point)];
+                scratch.keep(0, *point, |texts| converter.reading(*point, Raw::Number(number), texts));
+            }
+        }
+    }
+
+    fn no_points(&self, scratch: &Scratch) -> DecodeError {
+        let nothing = format!("none of the points of profile {} is in this frame", self.profile.name);
+        let detail = scratch.remarks.first().map_or_else(|| nothing.clone(), |remark| format!("{nothing}: {remark}"));
+        DecodeError { reason: UndecodedReason::NoPoints, detail }
+    }
+
+    fn misfit(&self, held: &str) -> String {
+        let Profile { name, payload, .. } = &*self.profile;
+        format!("profile {name} reads {} and this frame holds {held}", payload.name())
+    }
+
+    /// Adds to a row what follows from its readings and the device's place.
+    fn compute(&self, device: &Device, scratch: &mut Scratch) {
         self.correct_level(device, scratch);
         if self.has_derived {
             self.derive(device, scratch);
         }
-        if self.has_required {
-            self.note_absent(scratch);
-        }
-        scratch.put_in_order();
-        Ok(decoded)
     }
 
     /// Adds what the ruler said at installation.
@@ -210,6 +377,15 @@ impl Decoder {
             }
         }
     }
+}
+
+/// The points of a profile that the envelope gives.
+fn links(profile: &Profile) -> Vec<(u16, LinkField)> {
+    let link = |(position, point): (usize, &Point)| match point.origin {
+        Origin::Link(field) => Some((point_index(position), field)),
+        _ => None,
+    };
+    profile.points.iter().enumerate().filter_map(link).collect()
 }
 
 fn point_index(position: usize) -> u16 {
@@ -251,40 +427,51 @@ impl Scratch {
         std::mem::take(&mut self.readings)
     }
 
+    /// What is odd about the frame, although it was read: in sentences.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// Notes that something is odd about the frame, although it was read.
+    fn remark(&mut self, what: impl FnOnce() -> String) {
+        if self.remarks.len() < REMARKS_MAX {
+            self.remarks.push(what());
+        }
+    }
+
     /// Whether a point came in the frame.
     #[inline]
     pub fn came(&self, point: u16) -> bool {
         let point = usize::from(point);
-        self.came.get(point / 64).is_some_and(|bits| bits >> (point % 64) & 1 == 1)
+        self.row.came.get(point / 64).is_some_and(|bits| bits >> (point % 64) & 1 == 1)
     }
 
     /// Forgets the frame before; the next one has so many points.
     fn begin(&mut self, points: usize) {
+        self.leave_row();
         self.readings.truncate(self.first);
-        self.came.clear();
-        self.came.resize(points.div_ceil(64), 0);
-        if self.ranks.len() < points {
-            self.ranks.resize(points, 0);
-        }
-        (self.is_ordered, self.next_point) = (true, 0);
+        self.history.clear();
+        self.remarks.clear();
+        self.row.begin(points);
     }
 
     /// Keeps a reading of a point unless a better place has given one. It is made only when it is wanted.
     #[inline]
     fn keep(&mut self, rank: u8, point: u16, read: impl FnOnce(&mut Texts) -> PointReading) {
         let (word, bit) = (usize::from(point / 64), 1 << (point % 64));
-        let rank_before = std::mem::replace(&mut self.ranks[usize::from(point)], rank);
-        if self.came[word] & bit == 0 {
-            self.came[word] |= bit;
-            self.is_ordered &= point >= self.next_point;
-            self.next_point = point.saturating_add(1);
+        let row = &mut self.row;
+        let rank_before = std::mem::replace(&mut row.ranks[usize::from(point)], rank);
+        if row.came[word] & bit == 0 {
+            row.came[word] |= bit;
+            row.is_ordered &= point >= row.next_point;
+            row.next_point = point.saturating_add(1);
             let reading = read(&mut self.texts);
             self.readings.push(reading);
         } else if rank < rank_before {
             let reading = read(&mut self.texts);
             self.set(reading);
         } else {
-            self.ranks[usize::from(point)] = rank_before;
+            row.ranks[usize::from(point)] = rank_before;
         }
     }
 
@@ -298,10 +485,10 @@ impl Scratch {
 
     #[inline]
     fn add(&mut self, reading: PointReading) {
-        let point = reading.point;
-        self.came[usize::from(point / 64)] |= 1 << (point % 64);
-        self.is_ordered &= point >= self.next_point;
-        self.next_point = point.saturating_add(1);
+        let (point, row) = (reading.point, &mut self.row);
+        row.came[usize::from(point / 64)] |= 1 << (point % 64);
+        row.is_ordered &= point >= row.next_point;
+        row.next_point = point.saturating_add(1);
         self.readings.push(reading);
     }
 
@@ -310,7 +497,7 @@ impl Scratch {
     }
 
     fn put_in_order(&mut self) {
-        if !self.is_ordered {
+        if !self.row.is_ordered {
             self.readings[self.first..].sort_unstable_by_key(|reading| reading.point);
         }
     }
@@ -337,110 +524,9 @@ impl Decoders {
     }
 }
 
-/// The device that a frame is from, and on which way it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sender<'a> {
-    /// Which device.
-    pub device: DeviceIndex,
-    /// What stands in the topic before the device.
-    pub prefix: &'a [u8],
-}
-
-/// A frame that is no device's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// The device whose address it bears, when there is one.
-    pub device: Option<DeviceIndex>,
-    /// Why it is not taken as that device's.
-    pub error: DecodeError,
-}
-
-/// Finds out which device a frame is from. What its topic and its payload say of the device must agree.
-pub fn resolve<'a>(site: &Site, frame: &FrameView<'a>) -> Result<Sender<'a>, Refused> {
-    let source = site.source_rule(frame.source);
-    let sender = match source.map_or(&AddressRule::Whole, |rule| &rule.address) {
-        AddressRule::Whole => Sender { device: find(site, frame, frame.address)?, prefix: b"" },
-        AddressRule::Topic(rule) => {
-            let Some(parts) = rule.parts(frame.address) else {
-                return Err(unknown(format!("the topic {:?} has no level for a device", frame.address_text())));
-            };
-            let device = site.resolve_topic(frame.source, rule, &parts);
-            let device = device.map_err(|reason| not_in_topic(site, reason, &parts))?;
-            Sender { device, prefix: parts.prefix }
-        }
-        AddressRule::Payload(path) => {
-            Sender { device: find(site, frame, address_in(frame.payload, path)?.as_bytes())?, prefix: frame.address }
-        }
-    };
-    if let Some(path) = source.and_then(|rule| rule.claim.as_ref()) {
-        check_claim(site, sender.device, frame.payload, path)?;
-    }
-    Ok(sender)
-}
-
-fn unknown(detail: String) -> Refused {
-    Refused { device: None, error: DecodeError { reason: UndecodedReason::UnknownDevice, detail } }
-}
-
-fn find(site: &Site, frame: &FrameView<'_>, address: &[u8]) -> Result<DeviceIndex, Refused> {
-    let found = site.resolve(frame.source, address);
-    found.ok_or_else(|| {
-        unknown(format!("no device of the inventory has the address {:?}", String::from_utf8_lossy(address)))
-    })
-}
-
-fn address_in(payload: PayloadView<'_>, path: &JsonPath) -> Result<String, Refused> {
-    let PayloadView::Bytes(bytes) = payload else {
-        return Err(unknown("the address is to be found in a JSON payload and this frame holds registers".to_owned()));
-    };
-    match find_text(bytes, path) {
-        Ok(Some(address)) => Ok(address),
-        Ok(None) => Err(unknown(format!("the payload has no {path}, where the device's address should stand"))),
-        Err(detail) => Err(Refused { device: None, error: DecodeError { reason: UndecodedReason::Malformed, detail } }),
-    }
-}
-
-fn not_in_topic(site: &Site, reason: Unresolved, parts: &TopicParts<'_>) -> Refused {
-    match reason {
-        Unresolved::Unknown => unknown(format!("no device of the inventory has the address {:?}", parts.address())),
-        Unresolved::WrongKind { device: index, said } => {
-            let device = site.device(index);
-            let known = site.profile_of(device).kind.name();
-            let detail = format!("the topic says {} and {} is of the kind {known}", said.name(), device.id);
-            Refused { device: Some(index), error: DecodeError { reason: UndecodedReason::WrongKind, detail } }
-        }
-    }
-}
-
-fn check_claim(site: &Site, device: DeviceIndex, payload: PayloadView<'_>, path: &JsonPath) -> Result<(), Refused> {
-    let PayloadView::Bytes(bytes) = payload else { return Ok(()) };
-    let (reason, detail) = match claim::check(site, device, bytes, path) {
-        Claim::Fits => return Ok(()),
-        Claim::Other(name) => {
-            let detail = format!("{path} says {name:?} and the topic is of {}", site.device(device).id);
-            (UndecodedReason::WrongClaim, detail)
-        }
-        Claim::Unreadable(detail) => (UndecodedReason::Malformed, detail),
-    };
-    Err(Refused { device: Some(device), error: DecodeError { reason, detail } })
-}
-
-/// What the inventory's column `address` must say for the device of a frame, as far as the frame tells.
-pub fn address_of(site: &Site, frame: &FrameView<'_>) -> String {
-    let found = match site.address_rule(frame.source) {
-        AddressRule::Whole => None,
-        AddressRule::Topic(rule) => rule.parts(frame.address).map(|parts| parts.address()),
-        AddressRule::Payload(path) => match frame.payload {
-            PayloadView::Bytes(bytes) => find_text(bytes, path).ok().flatten(),
-            PayloadView::Registers(_) => None,
-        },
-    };
-    found.unwrap_or_else(|| frame.address_text().into_owned())
-}
-
 /// The time of a frame whose device tells none: its arrival, but never the time of the frame before it, or the database
 /// would take two rows for one.
-fn arrival(last: Timestamp, received_at: Timestamp) -> Timestamp {
+pub(crate) fn arrival(last: Timestamp, received_at: Timestamp) -> Timestamp {
     let is_burst = received_at <= last && last.since(received_at) < BURST_MAX;
     if is_burst { Timestamp(last.0 + 1) } else { received_at }
 }
@@ -465,23 +551,57 @@ pub fn decode_again<'a>(
             Some(Noted::PlacedAfter(ms)) => i64::from(ms),
             None => 0,
         };
-        let Ok(Sender { device: index, .. }) = resolve(site, &frame) else { continue };
-        let device = site.device(index);
-        let message = Message::bare(frame.payload, frame.received_at);
-        let Ok(decoded) = decoders.of(device).decode(device, &message, &mut scratch) else {
-            continue;
-        };
-        let device_time = decoded.told.judge(frame.received_at, certainty).unwrap_or_default();
-        if device_time.is_none() && frame.flags.retained {
-            continue;
-        }
-        let observed_at = device_time.unwrap_or(Timestamp(frame.received_at.0.saturating_add(placed_after_ms)));
-        observations.push(index, observed_at, frame.received_at, false, scratch.drain());
-        if let Some(tags) = frame.tags {
-            observations.tag_last(tags);
-        }
+        let placed_at = |_| Timestamp(frame.received_at.0.saturating_add(placed_after_ms));
+        let bench = Bench { site, decoders, certainty };
+        // What cannot be decoded has a row of its own in the store.
+        drop(decode_late(&bench, &frame, placed_at, &mut scratch, &mut observations));
     }
     observations
+}
+
+/// What a frame is decoded with outside of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Bench<'a> {
+    /// Whose devices.
+    pub site: &'a Site,
+    /// The decoders of its profiles.
+    pub decoders: &'a Decoders,
+    /// How far our own clock could be believed when the frame came.
+    pub certainty: Certainty,
+}
+
+/// Decodes a frame that is no news, and adds what it gives to `observations`. `placed_at` says where it stands when it
+/// tells no time of its own. Gives the device that it is from; `None` when it is no message of a device.
+pub fn decode_late(
+    bench: &Bench<'_>,
+    frame: &FrameView<'_>,
+    placed_at: impl FnOnce(DeviceIndex) -> Timestamp,
+    scratch: &mut Scratch,
+    observations: &mut Observations,
+) -> Result<Option<DeviceIndex>, Refused> {
+    let sender = match resolve(bench.site, frame) {
+        Ok(sender) => sender,
+        Err(NotTaken::Ignored(_)) => return Ok(None),
+        Err(NotTaken::Refused(refused)) => return Err(refused),
+    };
+    let index = sender.device;
+    let device = bench.site.device(index);
+    let decoded = bench.decoders.of(device).decode(device, &sender.message(frame), scratch);
+    let decoded = decoded.map_err(|error| Refused { device: Some(index), error })?;
+    let device_time = decoded.time(frame.received_at, bench.certainty);
+    if !(scratch.readings().is_empty() || device_time.is_none() && frame.flags.retained) {
+        let observed_at = device_time.unwrap_or_else(|| placed_at(index));
+        observations.push(index, observed_at, frame.received_at, false, scratch.drain());
+        frame.tags.iter().for_each(|tags| observations.tag_last(tags));
+    }
+    let frame_time = device_time.unwrap_or(frame.received_at);
+    for row in 0..scratch.history_len() {
+        let judged = scratch.history_time(row).judge(frame_time, frame.received_at, bench.certainty);
+        let Ok(observed_at) = judged else { continue };
+        observations.push(index, observed_at, frame.received_at, true, scratch.history(row).iter().cloned());
+        frame.tags.iter().for_each(|tags| observations.tag_last(tags));
+    }
+    Ok(Some(index))
 }
 
 /// When the readings of a frame were taken. A retained message without a time of its own has none: it may be years

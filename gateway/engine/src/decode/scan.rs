@@ -83,7 +83,13 @@ impl<'a> Scanner<'a> {
                 match child {
                     // Nobody looks at an unwanted text, and `serde_json` does not either.
                     None => return Some(()),
-                    Some(_) => Raw::Text(std::str::from_utf8(text).ok()?),
+                    Some(node) => {
+                        let text = std::str::from_utf8(text).ok()?;
+                        if pick.holds_places(node, text) {
+                            return None;
+                        }
+                        Raw::Text(text)
+                    }
                 }
             }
             b'{' => {
@@ -215,8 +221,8 @@ samples:
 
     /// Whether the scanner took the payload; if so, it read what the parser reads.
     fn is_scanned_alike(profile: &Arc<Profile>, payload: &[u8]) -> bool {
-        let PayloadFormat::Json { time, .. } = &profile.payload else { unreachable!("the profile reads JSON") };
-        let plan = JsonPlan::new(&profile.points, time.as_ref());
+        let PayloadFormat::Json(format) = &profile.payload else { unreachable!("the profile reads JSON") };
+        let plan = JsonPlan::new(&profile.points, format);
         let converters: Vec<_> = profile.points.iter().map(Converter::new).collect();
         let mut scratch = Scratch::default();
         scratch.begin(converters.len());

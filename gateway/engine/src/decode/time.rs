@@ -5,8 +5,10 @@ use kerbside_model::profile::{TimeField, TimeUnit, ZONE_DEFAULT};
 use kerbside_model::time::Zone;
 use kerbside_model::{TimeRefusal, Timestamp};
 
+use super::convert::Raw;
+
 /// 2015-01-01T00:00:00Z. No device of ours is older; clocks that lost their battery say 1970 or 2000.
-const EARLIEST: Timestamp = Timestamp(1_420_070_400_000);
+pub(super) const EARLIEST: Timestamp = Timestamp(1_420_070_400_000);
 /// A device clock may run ahead of ours by this much, in ms: 5 min.
 const AHEAD_MAX_MS: i64 = 300_000;
 /// While our own clock is unsure it may lie behind by as long as the box was without power: a year, in ms.
@@ -72,9 +74,19 @@ pub(super) struct TimeReader {
 }
 
 impl TimeReader {
-    pub(super) fn new(field: &TimeField) -> TimeReader {
+    pub(super) fn new<Path>(field: &TimeField<Path>) -> TimeReader {
         let zone = Zone::named(field.zone.as_deref().unwrap_or(ZONE_DEFAULT));
         TimeReader { unit: field.unit, zone }
+    }
+
+    /// The time in whatever stands in its place.
+    pub(super) fn raw(&self, raw: Raw<'_>) -> Told {
+        match raw {
+            Raw::Number(number) => self.number(number),
+            Raw::Text(text) => self.text(text),
+            Raw::Null => Told::Nothing,
+            Raw::Boolean(_) | Raw::Other => Told::Unreadable,
+        }
     }
 
     pub(super) fn number(&self, number: f64) -> Told {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kerbside_model::profile::{JsonPath, Origin};
+use kerbside_model::profile::{HistoryList, JsonPath, Newest, Origin, PayloadFormat, TimeField, TimeUnit};
 use kerbside_model::site::{FrameLimits, SiteFacts};
 use kerbside_model::{
     ByteText, DeviceIndex, Effects, Frame, FrameFlags, FrameNote, Frames, Input, Noted, Observations, Payload,
@@ -27,13 +27,13 @@ fn rows(observations: &Observations) -> Vec<Row> {
 
 /// Inputs of several steps with the effects of all of them, as the pipeline gathers them.
 #[derive(Default)]
-struct Commit {
+pub(super) struct Commit {
     inputs: Vec<StoredInput>,
     effects: Effects,
 }
 
 impl Commit {
-    fn step(&mut self, engine: &mut Engine, now: Timestamp, inputs: Vec<Input>) {
+    pub(super) fn step(&mut self, engine: &mut Engine, now: Timestamp, inputs: Vec<Input>) {
         engine.step_on(now, &inputs, &mut self.effects);
         self.inputs.extend(inputs.into_iter().map(StoredInput::from));
         self.inputs.push(StoredInput::Step(now));
@@ -52,14 +52,19 @@ impl Commit {
     }
 
     #[track_caller]
-    fn check(&self, site: &Site) {
+    pub(super) fn check(&self, site: &Site) {
         assert_eq!(self.again(site), rows(&self.effects.observations));
     }
 }
 
 fn tight() -> SiteFacts {
     let limits = FrameLimits { device_frames_per_second: 2, device_burst: 4, ..FrameLimits::default() };
-    SiteFacts { limits, ..two_ways() }
+    let mut profile = profile();
+    if let PayloadFormat::Json(format) = &mut profile.payload {
+        let time = TimeField::new(JsonPath::parse("ts").unwrap(), TimeUnit::Milliseconds);
+        format.history = Some(HistoryList { path: JsonPath::parse("history"), time, newest: Newest::None });
+    }
+    SiteFacts { limits, profiles: vec![Arc::new(profile)], ..two_ways() }
 }
 
 fn tags(value: &str) -> Tags {
@@ -121,6 +126,41 @@ fn a_quiet_commit_costs_no_note() {
 }
 
 #[test]
+fn history_stands_at_its_own_time_and_never_alarms() {
+    let mut engine = engine(tight());
+    let mut commit = Commit::default();
+    let row = |second: i64, level: i64| format!(r#"{{"level_mm":{level},"cover_open":true,"ts":{}}}"#, at(second).0);
+    let only = format!(r#"{{"history":[{},{},{{"level_mm":7}}]}}"#, row(-7_200, 9), row(-3_600, 8));
+    let both = format!(r#"{{"history":[{}],"cover_open":false}}"#, row(-1_800, 6));
+    commit.step(&mut engine, at(10), vec![messages("city", at(10), &[&only, &both])]);
+    // The same message once more, by another way: its rows are known.
+    commit.step(&mut engine, at(11), vec![messages("bridge", at(11), &[&only])]);
+    let seen = rows(&commit.effects.observations);
+    let times: Vec<Timestamp> = seen.iter().map(|row| row.1).collect();
+    assert_eq!(times, [at(-7_200), at(-3_600), at(10), at(-1_800)]);
+    let lates: Vec<bool> = commit.effects.observations.iter().map(|(row, _)| row.late).collect();
+    assert_eq!(lates, [true, true, false, true]);
+    assert!(commit.effects.alarms.is_empty(), "{:?}", commit.effects.alarms);
+    let counts = &commit.effects.counts;
+    assert_eq!((counts.observations_late, counts.times_refused.iter().sum::<u64>()), (3, 1));
+    assert_eq!((counts.frames_decoded, counts.frames_duplicate.iter().sum::<u64>()), (3, 1));
+    commit.check(engine.site());
+    // What was never news cannot be old news either: the device may say now what its history said.
+    let effects = engine.step(at(20), &[messages("city", at(20), &[r#"{"cover_open":true}"#])]);
+    assert_eq!(alarms(&effects), ["displaced:active"]);
+}
+
+#[test]
+fn a_device_that_only_sends_history_is_not_silent() {
+    let mut engine = engine(tight());
+    engine.step(at(10), &[messages("city", at(10), &[r#"{"tilt_deg":1}"#])]);
+    assert_eq!(alarms(&tick(&mut engine, 10 + 1_800)), ["silent:active"]);
+    let history = format!(r#"{{"history":[{{"tilt_deg":80,"ts":{}}}]}}"#, at(600).0);
+    let effects = engine.step(at(2_000), &[messages("city", at(2_000), &[&history])]);
+    assert_eq!(alarms(&effects), ["silent:cleared"]);
+}
+
+#[test]
 fn a_mended_profile_reads_what_could_not_be_read_and_the_others_stay_where_they_are() {
     let mut old = tight();
     let mut blind = (*old.profiles[0]).clone();
@@ -173,7 +213,16 @@ struct Sent {
 
 fn payload() -> impl Strategy<Value = String> {
     let times = prop_oneof![6 => 0..4_i64, 1 => Just(-9_000), 1 => Just(-1_800_000_000), 1 => Just(9_000)];
+    let row = prop_oneof![
+        6 => (0..3, times.clone()).prop_map(|(level, ts)| format!(r#"{{"level_mm":{level},"ts":{}}}"#, at(ts).0)),
+        1 => Just(r#"{"level_mm":1}"#.to_owned()),
+        1 => Just("{}".to_owned()),
+    ];
+    let own = prop::sample::select(vec!["", r#""level_mm":2,"#, r#""cover_open":true,"ts":1800000001000,"#]);
+    let history = (own, prop::collection::vec(row, 0..4))
+        .prop_map(|(own, rows)| format!(r#"{{{own}"history":[{}]}}"#, rows.join(",")));
     prop_oneof![
+        3 => history,
         2 => any::<bool>().prop_map(|open| format!(r#"{{"cover_open":{open}}}"#)),
         4 => (0..3).prop_map(|level| format!(r#"{{"level_mm":{level}}}"#)),
         4 => (0..3, times).prop_map(|(level, ts)| format!(r#"{{"level_mm":{level},"ts":{}}}"#, at(ts).0)),

@@ -2,11 +2,15 @@
 
 mod again;
 mod cases;
+mod change;
 mod claims;
 mod clock;
+mod codecs;
 mod determinism;
 mod edges;
+mod envelopes;
 mod invariants;
 mod lifecycle;
 mod senders;
 mod support;
+mod walk;

@@ -21,6 +21,7 @@ fn rule(source: &str, template: &str, claim: Option<&str>) -> SourceRule {
         source: Arc::from(source),
         address: AddressRule::Topic(TopicRule::parse(template, kinds).unwrap()),
         claim: claim.map(|path| JsonPath::parse(path).unwrap()),
+        envelopes: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kerbside_model::inventory::{Datum, Device};
 use kerbside_model::profile::*;
-use kerbside_model::site::{AddressRule, CasePolicy, DutyStep, FrameLimits, LEDGER, SiteFacts, SourceRule};
+use kerbside_model::site::{AddressRule, DutyStep, SiteFacts, SourceRule};
 use kerbside_model::topic::TopicRule;
 use kerbside_model::vocabulary::Kind;
 use kerbside_model::{
@@ -33,6 +33,8 @@ pub(super) fn point(name: &str, value_type: ValueType, range: Option<(f64, f64)>
         map: Vec::new(),
         invalid: Vec::new(),
         required: false,
+        interval: None,
+        storm_interval: None,
     }
 }
 
@@ -79,9 +81,10 @@ pub(super) fn profile() -> Profile {
         vendor: String::new(),
         model: String::new(),
         component_class: String::new(),
-        payload: PayloadFormat::Json {
+        payload: PayloadFormat::Json(DocumentFormat {
             time: Some(TimeField::new(JsonPath::parse("ts").unwrap(), TimeUnit::Milliseconds)),
-        },
+            history: None,
+        }),
         interval: Some(Duration::from_secs(600)),
         points: vec![
             point("cover_open", ValueType::Boolean, None),
@@ -101,6 +104,7 @@ pub(super) fn profile() -> Profile {
             detector(5, Severity::Minor, Some(2), flat),
         ],
         samples: Vec::new(),
+        walk_test: Vec::new(),
     }
 }
 
@@ -120,35 +124,30 @@ pub(super) fn device(id: &str, service: ServiceState) -> Device {
         mount_height_mm: None,
         level_offset_mm: 0.0,
         interval: None,
+        registers_from: None,
         parent: String::new(),
         service,
     }
 }
 
 pub(super) fn facts() -> SiteFacts {
+    let devices = vec![
+        device("MH-1", ServiceState::InService),
+        device("MH-2", ServiceState::InService),
+        device("MH-3", ServiceState::Commissioning),
+    ];
     SiteFacts {
-        name: "test".to_owned(),
-        profiles: vec![Arc::new(profile())],
-        devices: vec![
-            device("MH-1", ServiceState::InService),
-            device("MH-2", ServiceState::InService),
-            device("MH-3", ServiceState::Commissioning),
-        ],
         sources: vec![SourceRule {
             source: Arc::from("city"),
             address: AddressRule::Topic(TopicRule::of_level(1)),
             claim: None,
+            envelopes: Vec::new(),
         }],
-        cases: CasePolicy {
-            platform: LEDGER.to_owned(),
-            severity_min: Severity::Minor,
-            close_after: Duration::from_secs(86_400),
-        },
         duty: vec![
             DutyStep { after: Duration::ZERO, channels: vec!["first".to_owned()] },
             DutyStep { after: Duration::from_secs(300), channels: vec!["second".to_owned()] },
         ],
-        limits: FrameLimits::default(),
+        ..SiteFacts::new("test", vec![Arc::new(profile())], devices)
     }
 }
 

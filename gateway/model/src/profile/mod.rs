@@ -1,6 +1,12 @@
 //! Device profiles (设备模型): what a model of device sends, and what is wrong with it when.
 
+mod binary;
+mod codec;
+mod csv;
 mod parse;
+mod payload;
+mod registers;
+mod walk;
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,10 +14,28 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use parse::{detector_rule_names, parse_profile, parse_profile_text};
+pub use binary::{
+    BinaryBlock, BinaryChannel, BinaryField, BinaryFormat, BinaryMessage, BinaryPart, BinaryPlace, BinaryType,
+    BlockLength, ByteTest, Endian, MessageTest, PartRows, PartTest, Repeat,
+};
+pub use codec::{
+    CODEC_BUDGET_DEFAULT, CODEC_HEAP_BYTES_DEFAULT, CODEC_PORT_DEFAULT, CODEC_SOURCE_BYTES_MAX, CodecFormat,
+};
+pub use csv::{CsvColumn, CsvFormat, CsvLayout};
+pub use parse::{
+    Document, Layer, Scripts, Shelf, detector_rule_names, no_scripts, parse_profile, parse_profile_text,
+    parse_profile_text_with, parse_profile_with,
+};
+pub use payload::{DocumentFormat, HistoryList, Newest};
+pub use registers::{
+    Bits, ByteOrder, Half, Power, PowerMeaning, RegisterField, RegisterFormat, RegisterTime, RegisterType, Sign,
+    TIME_PARTS_MAX, TextEncoding, TimeForm, TimePart, TimeParts,
+};
+pub use walk::WalkTrigger;
 
 use crate::alarm::Severity;
-use crate::frame::RegisterTable;
+use crate::envelope::{EnvelopeFormat, LinkField};
+use crate::id::content_hash;
 use crate::reading::Value;
 use crate::vocabulary::Kind;
 
@@ -42,9 +66,34 @@ pub struct Profile {
     pub detectors: Vec<Detector>,
     /// Captured frames with the readings that they must give.
     pub samples: Vec<Sample>,
+    /// What shows in a walk test that it works; empty for what [`Profile::walk_triggers`] gives by itself.
+    pub walk_test: Vec<WalkTrigger>,
 }
 
+/// Digits of a profile's content hash: enough to tell editions apart.
+const HASH_DIGITS: usize = 12;
+
 impl Profile {
+    /// Tells editions of the profile apart, whatever they call themselves: a hash of everything but version and samples,
+    /// as this release reads it.
+    pub fn content_hash(&self) -> String {
+        let content = Profile { version: 0, samples: Vec::new(), ..self.clone() };
+        let bytes = postcard::to_stdvec(&content).expect("profiles are plain data");
+        let mut hash = content_hash(&bytes);
+        hash.truncate(HASH_DIGITS);
+        hash
+    }
+
+    /// How often a point of a device comes that reports with this interval.
+    pub fn point_interval(&self, point: usize, interval: Option<Duration>) -> Option<Duration> {
+        let point = self.points.get(point)?;
+        let source = match point.origin {
+            Origin::MountHeightMinus(source) => self.points.get(usize::from(source)).unwrap_or(point),
+            _ => point,
+        };
+        source.interval.or(interval)
+    }
+
     /// Position of a point by its name.
     pub fn point_index(&self, name: &str) -> Option<usize> {
         self.points.iter().position(|point| point.name.as_ref() == name)
@@ -55,24 +104,24 @@ impl Profile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum PayloadFormat {
     /// One JSON object a message.
-    Json {
-        /// Where the device's own time stands.
-        time: Option<TimeField>,
-    },
+    Json(DocumentFormat),
     /// Modbus registers.
-    Registers {
-        /// Registers that lie between two wanted ones are read too when there are at most so many of them.
-        gap_max: u16,
-        /// The unit answers no more registers at once than this (Modbus: 125).
-        registers_max: u16,
-    },
+    Registers(RegisterFormat),
+    /// The bytes of a message, such as a LoRaWAN uplink.
+    Binary(BinaryFormat),
+    /// Text with separators.
+    Csv(CsvFormat),
+    /// One CBOR item a message, with places as in JSON.
+    Cbor(DocumentFormat),
+    /// Bytes that a script in JavaScript turns into an object, with places as in JSON.
+    Codec(Arc<CodecFormat>),
 }
 
-/// Where the device's own time stands in a JSON payload.
+/// Where the device's own time stands in a payload: at a place in JSON, or wherever its format has places.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TimeField {
+pub struct TimeField<Path = JsonPath> {
     /// The place.
-    pub path: JsonPath,
+    pub path: Path,
     /// How it is written.
     pub unit: TimeUnit,
     /// The zone of a local time, by its IANA name; `None` until the site's own is put in.
@@ -81,9 +130,9 @@ pub struct TimeField {
     pub drift_max: Duration,
 }
 
-impl TimeField {
+impl<Path> TimeField<Path> {
     /// A time without a zone of its own, and with the usual limit of drift.
-    pub fn new(path: JsonPath, unit: TimeUnit) -> TimeField {
+    pub fn new(path: Path, unit: TimeUnit) -> TimeField<Path> {
         TimeField { path, unit, zone: None, drift_max: DRIFT_MAX_DEFAULT }
     }
 }
@@ -171,6 +220,10 @@ pub struct Point {
     pub invalid: Vec<RawValue>,
     /// Its absence from a frame is a missing reading, not silence of that point.
     pub required: bool,
+    /// How often it is read from registers, where that is not as often as the rest of the device.
+    pub interval: Option<Duration>,
+    /// The same while a storm stands.
+    pub storm_interval: Option<Duration>,
 }
 
 /// What the values of a point are.
@@ -205,62 +258,12 @@ pub enum Origin {
     Register(RegisterField),
     /// The device's mount height minus the point at this position: level from distance.
     MountHeightMinus(u16),
-}
-
-/// A value in Modbus registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegisterField {
-    /// Which table.
-    pub table: RegisterTable,
-    /// Address of the first register on the wire (0-based).
-    pub address: u16,
-    /// How the registers are read.
-    pub value: RegisterType,
-    /// Order of the bytes, for values of two registers; of one register `badc` and `dcba` swap its bytes.
-    pub order: ByteOrder,
-    /// A single bit of the first register, 0 = least significant.
-    pub bit: Option<u8>,
-}
-
-impl RegisterField {
-    /// How many registers it takes.
-    pub fn width(&self) -> u16 {
-        match self.value {
-            RegisterType::U16 | RegisterType::I16 => 1,
-            RegisterType::U32 | RegisterType::I32 | RegisterType::F32 => 2,
-        }
-    }
-}
-
-/// How registers are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RegisterType {
-    /// One register, unsigned. Also for coils and discrete inputs.
-    U16,
-    /// One register, two's complement.
-    I16,
-    /// Two registers, unsigned.
-    U32,
-    /// Two registers, two's complement.
-    I32,
-    /// Two registers, IEEE 754 single precision.
-    F32,
-}
-
-/// Order of the four bytes A (most significant) to D on the wire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ByteOrder {
-    /// Big-endian: as the Modbus specification has it.
-    #[default]
-    Abcd,
-    /// Words swapped.
-    Cdab,
-    /// Bytes swapped in each word.
-    Badc,
-    /// Little-endian.
-    Dcba,
+    /// The first of these places in the bytes that is there.
+    Binary(Vec<BinaryPlace>),
+    /// The first of these columns that is there.
+    Csv(Vec<CsvColumn>),
+    /// What the envelope says of the radio link.
+    Link(LinkField),
 }
 
 /// A raw value in a profile, compared with what the device sent.
@@ -274,6 +277,8 @@ pub enum RawValue {
     Text(String),
     /// JSON null.
     Null,
+    /// A float that is no number (NaN), or the word.
+    NotANumber,
 }
 
 /// Something that can be wrong with a device.
@@ -408,6 +413,10 @@ pub struct Sample {
     pub name: String,
     /// The frame.
     pub input: SampleInput,
+    /// The LoRaWAN port (FPort) that it came on.
+    pub port: Option<u8>,
+    /// The envelope that the frame stands in; `None` when it is what the device sent.
+    pub envelope: Option<EnvelopeFormat>,
     /// Mount height to decode with, in mm, where a level is computed from a distance.
     pub mount_height_mm: Option<f64>,
     /// What it must give.
@@ -425,6 +434,24 @@ pub enum SampleInput {
     Registers(crate::frame::RegisterRead),
 }
 
+/// A row of another time that a sample must give.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleRow {
+    /// When it was taken.
+    pub at: SampleTime,
+    /// Point and value; `None` as value means missing or not good.
+    pub values: Vec<(String, Option<Value>)>,
+}
+
+/// When a row of a sample was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SampleTime {
+    /// Then.
+    At(crate::Timestamp),
+    /// So long before the frame's own readings.
+    Before(Duration),
+}
+
 /// What a sample must give.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SampleExpectation {
@@ -434,6 +461,10 @@ pub enum SampleExpectation {
         values: Vec<(String, Option<Value>)>,
         /// The device's own time, when the sample states it.
         observed_at: Option<crate::Timestamp>,
+        /// Rows of other times, in the order of the frame; none are compared when the sample names none.
+        history: Vec<SampleRow>,
+        /// A part of what is remarked about the frame, when something is odd about it.
+        remark: Option<String>,
     },
     /// It must be refused, with a message that contains this text.
     Error(String),

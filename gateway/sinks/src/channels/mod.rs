@@ -40,7 +40,7 @@ const ROOM_BYTES_MIN: usize = 1_000;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// One channel of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ChannelConfig {
     /// Name in the configuration.
     pub name: String,
@@ -55,7 +55,7 @@ pub struct ChannelConfig {
 }
 
 /// What a channel speaks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ChannelKind {
     /// A custom robot of DingTalk (钉钉).
     DingTalk {

@@ -51,7 +51,7 @@ pub use schema::{FieldConflict, Measurement, SERIES_MAX, Schema, predict};
 use status::Status;
 
 /// Where and how to write.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InfluxConfig {
     /// Name of the sink in the configuration; the cursor is kept under it.
     pub name: String,

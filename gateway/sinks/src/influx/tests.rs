@@ -12,11 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kerbside_model::alarm::Severity;
 use kerbside_model::inventory::Device;
 use kerbside_model::port::{Backlog, BacklogError, RefusedPoint, TelemetryBatch};
-use kerbside_model::profile::{Origin, PayloadFormat, Point, ValueType};
-use kerbside_model::site::{CasePolicy, LEDGER, SiteFacts};
+use kerbside_model::profile::{DocumentFormat, Origin, PayloadFormat, Point, ValueType};
+use kerbside_model::site::SiteFacts;
 use kerbside_model::vocabulary::Kind;
 use kerbside_model::{DeviceIndex, Observations, PointReading, Profile, Quality, Site, Timestamp, Value};
 
@@ -54,6 +53,8 @@ pub(super) fn point(name: &str, value_type: ValueType) -> Point {
         map: Vec::new(),
         invalid: Vec::new(),
         required: false,
+        interval: None,
+        storm_interval: None,
     }
 }
 
@@ -69,26 +70,15 @@ pub(super) fn site_of(profile: &str, points: Vec<Point>, devices: Vec<Device>) -
         vendor: String::new(),
         model: String::new(),
         component_class: String::new(),
-        payload: PayloadFormat::Json { time: None },
+        payload: PayloadFormat::Json(DocumentFormat::default()),
         interval: None,
         points,
         conditions: Vec::new(),
         detectors: Vec::new(),
         samples: Vec::new(),
+        walk_test: Vec::new(),
     };
-    Arc::new(Site::new(SiteFacts {
-        name: "test".to_owned(),
-        profiles: vec![Arc::new(profile)],
-        devices,
-        sources: Vec::new(),
-        cases: CasePolicy {
-            platform: LEDGER.to_owned(),
-            severity_min: Severity::Minor,
-            close_after: Duration::from_secs(60),
-        },
-        duty: Vec::new(),
-        limits: kerbside_model::site::FrameLimits::default(),
-    }))
+    Arc::new(Site::new(SiteFacts::new("test", vec![Arc::new(profile)], devices)))
 }
 
 /// A street with a level, a switch and a text a device.

@@ -5,7 +5,6 @@
 //! record.
 
 mod answer;
-pub mod datum;
 pub mod open311;
 pub mod poller;
 

@@ -52,6 +52,7 @@ use mqtt5::broker::router::MessageRouter;
 use mqtt5::broker::storage::QueueLimits;
 use mqtt5::broker::sys_topics::BrokerStats;
 use mqtt5::broker::{BrokerConfig as EmbeddedConfig, DynamicStorage, MemoryBackend, ResourceLimits, ResourceMonitor};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info};
@@ -85,6 +86,16 @@ pub struct BrokerSource {
     health: HealthReporter,
 }
 
+/// A broker that has its addresses and does not serve yet.
+pub struct BoundBroker {
+    source: BrokerSource,
+    embedded: Embedded,
+    plain: Option<TcpListener>,
+    secure: Option<TcpListener>,
+    local_addr: SocketAddr,
+    tls_addr: Option<SocketAddr>,
+}
+
 /// A broker that listens.
 #[derive(Debug)]
 pub struct BrokerHandle {
@@ -116,6 +127,11 @@ impl BrokerSource {
 
     /// Listens and serves until the shutdown; the addresses are taken when this returns.
     pub async fn start(self, shutdown: Shutdown) -> Result<BrokerHandle, BrokerError> {
+        Ok(self.bind().await?.serve(shutdown))
+    }
+
+    /// Takes the addresses. Clients that come meanwhile wait until the broker serves.
+    pub async fn bind(self) -> Result<BoundBroker, BrokerError> {
         let embedded = embedded(&self.config.limits);
         embedded.router.initialize().await.map_err(BrokerError::Prepare)?;
         let (mut plain, mut secure) = (None, None);
@@ -127,31 +143,51 @@ impl BrokerSource {
         let tls_addr = secure.as_ref().map(|listener| listener.local_addr()).transpose().map_err(unavailable)?;
         let plain_addr = plain.as_ref().map(|listener| listener.local_addr()).transpose().map_err(unavailable)?;
         let local_addr = plain_addr.or(tls_addr).expect("there is always one address to listen on");
-        info!(source = %self.config.name, address = %local_addr, tls = ?tls_addr, "embedded broker listens");
-        let hook = self.hook.until(shutdown.clone());
+        Ok(BoundBroker { source: self, embedded, plain, secure, local_addr, tls_addr })
+    }
+}
+
+impl BoundBroker {
+    /// Where it will listen: for plain connections, or for TLS when there is nothing else.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until the shutdown.
+    pub fn serve(self, shutdown: Shutdown) -> BrokerHandle {
+        let BoundBroker { source, embedded, plain, secure, local_addr, tls_addr } = self;
+        let BrokerSource { config, accounts, tls, hook, tally, health } = source;
+        info!(source = %config.name, address = %local_addr, tls = ?tls_addr, "embedded broker listens");
+        let hook = hook.until(shutdown.clone());
         let listener = Listener {
             pipeline_ended: hook.pipeline_ended(),
-            room: Arc::new(Semaphore::new(self.config.limits.connections_max)),
+            room: Arc::new(Semaphore::new(config.limits.connections_max)),
             gate: Arc::new(Gate {
-                accounts: self.accounts,
+                accounts,
                 hook,
-                limits: self.config.limits,
+                limits: config.limits,
                 presence: Presence::default(),
                 router: Arc::clone(&embedded.router),
-                tally: self.tally,
+                tally,
             }),
-            source: self.config.name,
+            source: config.name,
             embedded,
             plain,
             secure,
-            tls: self.tls,
+            tls,
             connections: JoinSet::new(),
-            health: self.health,
+            health,
             problems: Problems::default(),
             shutdown,
         };
         listener.tell_health();
-        Ok(BrokerHandle { local_addr, tls_addr, task: tokio::spawn(listener.run()) })
+        BrokerHandle { local_addr, tls_addr, task: tokio::spawn(listener.run()) }
+    }
+}
+
+impl std::fmt::Debug for BoundBroker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("BoundBroker").field("local_addr", &self.local_addr).finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,7 @@ use super::tls::ServerTlsError;
 const PACKET_BYTES_MIN: usize = 1024;
 
 /// The embedded broker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
     /// Name of the source in the configuration.
     pub name: String,
@@ -45,7 +45,7 @@ pub struct BrokerTls {
 }
 
 /// Somebody whose password stands in the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BrokerAccount {
     /// User name.
     pub name: String,

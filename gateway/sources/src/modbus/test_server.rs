@@ -10,7 +10,11 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A request as it came over the wire.
+/// Functions by which a unit says who it is.
+pub(super) const REPORT_SERVER_ID: u8 = 17;
+pub(super) const IDENTIFICATION: u8 = 43;
+
+/// A request as it came over the wire; without address and count where it only asks who the unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) transaction: u16,
@@ -44,9 +48,15 @@ pub(super) enum Reply {
     Garbage,
     /// Bytes that begin like an answer of 64 KiB.
     Noise,
+    /// The head of a frame that is longer than what follows.
+    Promise,
+    /// The right values, byte by byte.
+    Pieces,
+    /// The right values in two answers at once.
+    Twice,
 }
 
-type Script = Arc<dyn Fn(Asked) -> Reply + Send + Sync>;
+pub(super) type Script = Arc<dyn Fn(Asked) -> Reply + Send + Sync>;
 
 pub(super) struct TestServer {
     pub(super) address: SocketAddr,
@@ -108,7 +118,7 @@ async fn serve(listener: TcpListener, script: Script, asked: Arc<Mutex<Vec<Asked
     }
 }
 
-async fn converse(stream: TcpStream, script: Script, asked: Arc<Mutex<Vec<Asked>>>) {
+pub(super) async fn converse(stream: TcpStream, script: Script, asked: Arc<Mutex<Vec<Asked>>>) {
     stream.set_nodelay(true).unwrap();
     let (mut reader, writer) = stream.into_split();
     let writer = Arc::new(tokio::sync::Mutex::new(writer));
@@ -133,6 +143,14 @@ async fn converse(stream: TcpStream, script: Script, asked: Arc<Mutex<Vec<Asked>
                 send(&writer, &bytes[..bytes.len() / 2]).await;
                 return;
             }
+            Reply::Pieces => {
+                // Nothing comes between the pieces of a frame.
+                let mut writer = writer.lock().await;
+                for byte in bytes {
+                    drop(writer.write_all(&[byte]).await);
+                    tokio::task::yield_now().await;
+                }
+            }
             Reply::ValuesThenClose => {
                 send(&writer, &bytes).await;
                 return;
@@ -144,10 +162,22 @@ async fn converse(stream: TcpStream, script: Script, asked: Arc<Mutex<Vec<Asked>
 
 async fn receive(reader: &mut OwnedReadHalf) -> Option<Asked> {
     let mut adu = [0_u8; 12];
-    reader.read_exact(&mut adu).await.ok()?;
+    reader.read_exact(&mut adu[..8]).await.ok()?;
+    let (length, function) = (u16::from_be_bytes([adu[4], adu[5]]), adu[7]);
+    let rest = match function {
+        1..=4 => 4,
+        REPORT_SERVER_ID => 0,
+        IDENTIFICATION => 3,
+        _ => panic!("function {function} must never be asked for"),
+    };
+    reader.read_exact(&mut adu[8..8 + rest]).await.ok()?;
     let word = |at: usize| u16::from_be_bytes([adu[at], adu[at + 1]]);
-    assert_eq!((word(2), word(4)), (0, 6), "requests to read are 12 bytes long");
-    Some(Asked { transaction: word(0), unit: adu[6], function: adu[7], address: word(8), count: word(10) })
+    assert_eq!((word(2), usize::from(length)), (0, 2 + rest), "function {function}");
+    if function > 4 {
+        adu[8..].fill(0);
+    }
+    let word = |at: usize| u16::from_be_bytes([adu[at], adu[at + 1]]);
+    Some(Asked { transaction: word(0), unit: adu[6], function, address: word(8), count: word(10) })
 }
 
 async fn send(writer: &tokio::sync::Mutex<OwnedWriteHalf>, bytes: &[u8]) {
@@ -159,7 +189,10 @@ fn answer(asked: Asked, reply: Reply) -> Option<Vec<u8>> {
     let elsewhere = Asked { address: asked.address.wrapping_add(1_000), ..asked };
     Some(match reply {
         Reply::Nothing | Reply::Close => return None,
-        Reply::Values | Reply::ValuesThenClose | Reply::Late(_) | Reply::HalfThenClose => adu(asked, &data(asked)),
+        Reply::Values | Reply::ValuesThenClose | Reply::Late(_) | Reply::HalfThenClose | Reply::Pieces => {
+            adu(asked, &data(asked))
+        }
+        Reply::Twice => [adu(asked, &data(asked)), adu(asked, &data(asked))].concat(),
         Reply::Exception(code) => adu(Asked { function: asked.function | 0x80, ..asked }, &[code]),
         Reply::Registers(count) => adu(asked, &data(Asked { count, ..asked })),
         Reply::OtherTransaction(step) => {
@@ -173,11 +206,19 @@ fn answer(asked: Asked, reply: Reply) -> Option<Vec<u8>> {
         }
         Reply::Garbage => [&asked.transaction.to_be_bytes()[..], b"\x09\x09\0\x03", &[asked.unit, 3, 0]].concat(),
         Reply::Noise => vec![0xff; 40],
+        Reply::Promise => [&asked.transaction.to_be_bytes()[..], b"\0\0\0\xc8", &[asked.unit, 3]].concat(),
     })
 }
 
-/// Byte count and values.
+/// Byte count and values; or who the unit is.
 fn data(asked: Asked) -> Vec<u8> {
+    let name = format!("unit {}", asked.unit);
+    match asked.function {
+        // All of it at once, with one object: the vendor.
+        IDENTIFICATION => return [&[14, 1, 1, 0, 0, 1, 0, name.len() as u8], name.as_bytes()].concat(),
+        REPORT_SERVER_ID => return [&[name.len() as u8], name.as_bytes()].concat(),
+        _ => {}
+    }
     let values = (0..asked.count).map(|step| value(asked.unit, asked.function, asked.address.wrapping_add(step)));
     let mut bytes = Vec::new();
     if asked.function <= 2 {

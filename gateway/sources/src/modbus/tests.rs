@@ -3,14 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Ready;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use kerbside_model::profile::{ByteOrder, RegisterType};
-use kerbside_runtime::{ComponentHealth, HealthState, IntakeReceiver};
+use kerbside_model::profile::RegisterType;
+use kerbside_model::{Input, Payload, RegisterRead, Timestamp};
+use kerbside_runtime::{Clock, ComponentHealth, Health, HealthState, Intake, IntakeReceiver, Metrics, Shutdown};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::test_server::{Asked, Reply, TestServer, function_of, value};
+use super::bus::{FIRST_POLL_SPREAD, phase};
+use super::link::{Line, LineConfig};
+use super::metrics::LineMetrics;
+use super::test_server::{Asked, IDENTIFICATION, REPORT_SERVER_ID, Reply, TestServer, function_of, value};
+use super::watchdog::Watchdog;
 use super::*;
 
 /// No test waits longer than this for anything.
@@ -23,6 +30,7 @@ struct Running {
     health: Health,
     shutdown: Shutdown,
     task: JoinHandle<()>,
+    handle: BusHandle,
 }
 
 impl Drop for Running {
@@ -32,7 +40,7 @@ impl Drop for Running {
 }
 
 fn field(table: RegisterTable, address: u16) -> RegisterField {
-    RegisterField { table, address, value: RegisterType::U16, order: ByteOrder::Abcd, bit: None }
+    RegisterField::new(table, address, RegisterType::U16)
 }
 
 fn holding(addresses: impl IntoIterator<Item = u16>) -> Vec<RegisterField> {
@@ -40,35 +48,49 @@ fn holding(addresses: impl IntoIterator<Item = u16>) -> Vec<RegisterField> {
 }
 
 fn unit(unit: u8, period_ms: u64, fields: Vec<RegisterField>) -> UnitPlan {
-    let period = Duration::from_millis(period_ms);
-    UnitPlan { unit, address: unit.to_string(), period, fields, gap_max: 0, registers_max: 125 }
+    let beats = vec![beat(period_ms, fields)];
+    let limits = Limits { gap_max: 0, ..Limits::default() };
+    UnitPlan { unit, address: unit.to_string(), beats, limits, registers_from: None }
+}
+
+fn beat(period_ms: u64, fields: Vec<RegisterField>) -> BeatPlan {
+    BeatPlan { period: Duration::from_millis(period_ms), storm_period: StormPeriod::Same, fields }
 }
 
 fn config(address: SocketAddr, units: Vec<UnitPlan>) -> ModbusConfig {
     ModbusConfig {
         name: "cabinet".to_owned(),
         source: "poles".to_owned(),
-        host: address.ip().to_string(),
-        port: address.port(),
+        link: Link::Tcp(Endpoint { host: address.ip().to_string(), port: address.port() }),
         timeout: Duration::from_millis(100),
         connect_timeout: Duration::from_secs(5),
         pause: Duration::ZERO,
+        pause_after_connect: Duration::ZERO,
+        patience: BTreeMap::new(),
         backoff_max: Duration::from_millis(200),
+        turn_around: Duration::from_millis(10),
+        quarantine: Duration::from_secs(600),
+        failing_share: 0.005,
         units,
     }
 }
 
-fn bus(config: ModbusConfig, metrics: &Metrics, health: &Health) -> (ModbusBus, IntakeReceiver) {
-    let (intake, frames) = Intake::new(1_000, 10_000_000);
-    let bus = ModbusBus::new(config, intake, Clock::System, metrics, health).unwrap();
-    (bus, frames)
+fn run(config: ModbusConfig) -> Running {
+    run_on(config, Clock::System, fair())
 }
 
-fn run(config: ModbusConfig) -> Running {
+fn run_on(config: ModbusConfig, clock: Clock, storm: watch::Receiver<bool>) -> Running {
     let (metrics, health, shutdown) = (Metrics::default(), Health::default(), Shutdown::new());
-    let (bus, frames) = bus(config, &metrics, &health);
+    let (intake, frames) = Intake::new(1_000, 10_000_000);
+    let bus = ModbusBus::new(config, intake, clock, &metrics, &health).unwrap().with_storm(storm);
+    let handle = bus.handle();
     let task = tokio::spawn(bus.run(shutdown.clone()));
-    Running { frames, metrics, health, shutdown, task }
+    Running { frames, metrics, health, shutdown, task, handle }
+}
+
+/// No storm, ever.
+fn fair() -> watch::Receiver<bool> {
+    watch::channel(false).1
 }
 
 impl Running {
@@ -220,27 +242,19 @@ async fn a_dead_unit_does_not_cost_the_others_their_polls() {
 
 #[tokio::test]
 async fn timeouts_longer_than_a_period_are_rationed() {
-    let (metrics, health) = (Metrics::default(), Health::default());
-    let address = "127.0.0.1:1".parse().unwrap();
-    let units = (1..=4).map(|id| unit(id, 1_000, holding([0]))).collect();
-    let mut config = config(address, units);
-    config.timeout = Duration::from_secs(3);
-    let (mut bus, _frames) = bus(config, &metrics, &health);
-    assert_eq!(bus.probe_wait_min(), Duration::ZERO);
-    for expected_seconds in [450, 900] {
-        let silent = &mut bus.units[if expected_seconds == 450 { 0 } else { 1 }].unit;
-        while !silent.is_silent() {
-            let mut poll = silent.begin(Timestamp(0));
-            while poll.next_request().is_some() {
-                poll.settle(Err(client::ReadError::Timeout(Duration::from_secs(3))));
-            }
-            silent.end(poll);
-        }
-        // One part in 150 of the time for the three seconds of each.
-        assert_eq!(bus.probe_wait_min(), Duration::from_secs(expected_seconds));
+    let server = TestServer::start(|asked| if asked.unit == 1 { Reply::Nothing } else { Reply::Values }).await;
+    let units = (1..=10).map(|id| unit(id, 1_000, holding([0]))).collect();
+    // Twenty times as fast: a period is 50 ms, and a timeout three of them.
+    let config = ModbusConfig { timeout: Duration::from_millis(150), ..config(server.address, units) };
+    let mut running = run_on(config, Clock::scaled(Timestamp(1_800_000_000_000), 20.0), fair());
+    let mut reads: BTreeMap<u8, u32> = BTreeMap::new();
+    while reads.get(&2).is_none_or(|reads| *reads < 60) {
+        let (unit, read, _) = running.frame().await;
+        *reads.entry(unit).or_default() += u32::from(!read.blocks.is_empty());
     }
-    bus.timeout = Duration::from_millis(499);
-    assert_eq!(bus.probe_wait_min(), Duration::ZERO, "both together are still shorter than a period");
+    let asked = server.asked().iter().filter(|asked| asked.unit == 1).count();
+    assert!((1..=2).contains(&asked), "a dead unit is asked twice and then rarely, not {asked} times");
+    assert!((2..=10).all(|unit| reads[&unit] >= 55), "{reads:?}");
 }
 
 #[tokio::test]
@@ -263,7 +277,8 @@ async fn check_bad_answers(reply: Reply, cause: &str) {
     let script = move |asked: Asked| if asked.address == 50 { reply } else { Reply::Values };
     let server = TestServer::start(script).await;
     // The bad address is neither the first nor the last, and is read between two good ones.
-    let mut running = run(config(server.address, vec![unit(1, 20, holding([10, 50, 90])), unit(2, 20, holding([20]))]));
+    let mut running =
+        run(config(server.address, vec![unit(1, 20, holding([10, 50, 90])), unit(2, 400, holding([20]))]));
     let mut causes = BTreeSet::new();
     for _ in 0..40 {
         let (unit, read, _) = running.frame().await;
@@ -300,7 +315,7 @@ async fn connections_that_break_are_made_anew() {
     check_bad_answers(Reply::Close, "connection lost").await;
     check_bad_answers(Reply::HalfThenClose, "connection lost").await;
     check_bad_answers(Reply::Garbage, "answer is not modbus").await;
-    check_bad_answers(Reply::Noise, "timeout after 100 ms").await;
+    check_bad_answers(Reply::Noise, "answer is not modbus").await;
 }
 
 #[tokio::test]
@@ -320,15 +335,20 @@ async fn a_connection_is_used_again_unless_it_was_idle_for_too_long() {
     for (idle_max, transactions) in [(DEADLINE, [0, 1, 2]), (Duration::ZERO, [0, 0, 0])] {
         let server = TestServer::start(|_| Reply::Values).await;
         let line_config = LineConfig {
-            host: "localhost".to_owned(),
-            port: server.address.port(),
+            link: Link::Tcp(Endpoint { host: "localhost".to_owned(), port: server.address.port() }),
             timeout: DEADLINE,
             connect_timeout: DEADLINE,
             pause: Duration::ZERO,
+            pause_after_connect: Duration::ZERO,
+            units: BTreeMap::new(),
             backoff_max: Duration::ZERO,
             idle_max,
         };
-        let mut line = Line::new(line_config, LineMetrics::new(&Metrics::default(), "poles"));
+        let mut line = Line::new(
+            line_config,
+            ModemDesk::new(&Metrics::default(), &Health::default()),
+            LineMetrics::new(&Metrics::default(), "poles"),
+        );
         for _ in transactions {
             assert_eq!(line.read(1, request).await.unwrap(), [value(1, 3, 7), value(1, 3, 8)]);
         }
@@ -484,17 +504,191 @@ fn a_configuration_that_cannot_work_is_refused() {
         assert_eq!(made.unwrap_err().to_string(), expected);
     };
     check(|config| config.units.clear(), "read bus cabinet: it has no units");
-    check(|config| config.units[0].fields.clear(), "read bus cabinet: unit 1 has no fields");
+    check(|config| config.units[0].beats[0].fields.clear(), "read bus cabinet: unit 1 has no fields");
     check(|config| config.timeout = Duration::ZERO, "read bus cabinet: timeout must be at least one millisecond");
+    check(|config| config.failing_share = 0.0, "read bus cabinet: failing_share 0 is not above 0 and at most 1");
     check(
-        |config| config.units[0].period = Duration::ZERO,
+        |config| config.units[0].beats[0].period = Duration::ZERO,
         "read bus cabinet: period must be at least one millisecond",
     );
     check(
         |config| {
-            config.units[0].fields[0].address = 65_535;
-            config.units[0].fields[0].value = RegisterType::U32;
+            config.units[0].beats[0].fields[0].address = 65_535;
+            config.units[0].beats[0].fields[0].value = RegisterType::U32;
         },
         "read bus cabinet: the field at 65535 of unit 1 ends behind the last Holding register",
     );
+}
+
+#[tokio::test]
+async fn points_with_periods_of_their_own_are_read_on_one_connection() {
+    let server = TestServer::start(|_| Reply::Values).await;
+    let beats = vec![beat(20, holding([0])), beat(200, holding([1, 2]))];
+    let plan = UnitPlan { beats, ..unit(1, 20, Vec::new()) };
+    let mut running = run(config(server.address, vec![plan]));
+    let (mut fast, mut slow) = (0_u32, 0_u32);
+    for _ in 0..40 {
+        let (_, read, _) = running.frame().await;
+        let addresses: Vec<u16> = read.blocks.iter().map(|block| block.address).collect();
+        assert_eq!(addresses, [0], "what is due together is read together");
+        fast += 1;
+        slow += u32::from(read.blocks[0].words.len() == 3);
+    }
+    assert!(slow >= 3 && fast >= 8 * (slow - 1), "{slow} of {fast} polls read the slow points");
+    assert!(server.asked().iter().all(|asked| asked.count == 1 || asked.count == 3), "{:?}", server.asked());
+}
+
+#[tokio::test]
+async fn a_storm_shortens_the_period_while_it_stands() {
+    let server = TestServer::start(|_| Reply::Values).await;
+    let level = BeatPlan { storm_period: StormPeriod::Chosen(Duration::from_millis(20)), ..beat(60_000, holding([4])) };
+    let plan = UnitPlan { beats: vec![level], ..unit(1, 60_000, Vec::new()) };
+    let (weather, storm) = watch::channel(true);
+    let mut running = run_on(config(server.address, vec![plan]), Clock::System, storm);
+    for _ in 0..10 {
+        running.frame().await;
+    }
+    let view = running.handle.view().await.unwrap();
+    assert!(view.storm);
+    weather.send(false).unwrap();
+    while running.handle.view().await.unwrap().storm {
+        tokio::task::yield_now().await;
+    }
+    running.frame().await;
+    let due = running.handle.view().await.unwrap().units[0].due;
+    assert!(due.since(Clock::System.now()) > Duration::from_secs(30), "fair weather again");
+}
+
+#[tokio::test]
+async fn orders_are_served_between_polls_and_polls_go_on_between_orders() {
+    let script = |asked: Asked| if asked.unit == 9 { Reply::Exception(2) } else { Reply::Values };
+    let server = TestServer::start(script).await;
+    let mut running = run(config(server.address, vec![unit(1, 20, holding([0]))]));
+    running.frame().await;
+    let request = |count| Request { table: RegisterTable::Input, address: 7, count };
+    let held: Vec<u16> = (7..17).map(|address| value(3, 4, address)).collect();
+    assert_eq!(running.handle.read(3, request(10)).await.unwrap(), held);
+    let refused = running.handle.read(9, request(1)).await.unwrap_err();
+    assert_eq!(refused, BusError::Refused("exception 2 (illegal data address)".to_owned()));
+    let impossible = running.handle.read(3, request(126)).await.unwrap_err();
+    assert_eq!(impossible, BusError::Impossible { address: 7, count: 126, count_max: 125 });
+
+    // Somebody who asks without end gets half of the time at most.
+    let handle = running.handle.clone();
+    let scan = tokio::spawn(async move {
+        loop {
+            handle.read(3, request(1)).await.unwrap();
+        }
+    });
+    for _ in 0..20 {
+        running.frame().await;
+    }
+    scan.abort();
+    let asked = server.asked().iter().filter(|asked| asked.unit == 3).count();
+    assert!(asked >= 20, "{asked} orders in 20 polls");
+    // On a busy machine a poll may be late by itself.
+    let late = running.metric("kerbside_modbus_polls_late_total{source=\"poles\"}");
+    assert!(late <= 5.0, "{late} of 20 polls were late");
+}
+
+#[tokio::test]
+async fn a_bus_takes_only_so_many_orders_and_says_when_it_has_ended() {
+    let server = TestServer::start(|_| Reply::Nothing).await;
+    let config = ModbusConfig { timeout: DEADLINE, ..config(server.address, vec![unit(1, 20, holding([0]))]) };
+    let mut running = run(config);
+    let request = Request { table: RegisterTable::Holding, address: 0, count: 1 };
+    let orders: Vec<_> = (0..40)
+        .map(|_| {
+            let handle = running.handle.clone();
+            tokio::spawn(async move { handle.read(1, request).await })
+        })
+        .collect();
+    let mut refused = 0;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        refused = orders.iter().filter(|order| order.is_finished()).count();
+    }
+    assert!((20..40).contains(&refused), "{refused} of 40 orders find the queue full");
+    running.shutdown.cancel();
+    tokio::time::timeout(DEADLINE, &mut running.task).await.expect("an end in time").unwrap();
+    for order in orders {
+        let error = order.await.unwrap().unwrap_err();
+        assert!(matches!(error, BusError::Busy | BusError::Stopped), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_unit_tells_who_it_is_between_polls() {
+    // Unit 2 knows function 17 only, and unit 3 neither.
+    let script = |asked: Asked| match (asked.unit, asked.function) {
+        (2 | 3, IDENTIFICATION) | (3, REPORT_SERVER_ID) => Reply::Exception(1),
+        _ => Reply::Values,
+    };
+    let server = TestServer::start(script).await;
+    let mut running = run(config(server.address, vec![unit(1, 20, holding([0]))]));
+    running.frame().await;
+    let named = Identification { objects: vec![(0, "unit 1".to_owned())], server_id: None };
+    assert_eq!(running.handle.identify(1).await.unwrap(), named);
+    running.frame().await;
+    let numbered = Identification { objects: Vec::new(), server_id: Some(b"unit 2".to_vec()) };
+    assert_eq!(running.handle.identify(2).await.unwrap(), numbered);
+    let refused = running.handle.identify(3).await.unwrap_err();
+    assert_eq!(refused, BusError::Refused("exception 1 (illegal function)".to_owned()));
+    let (_, read, _) = running.frame().await;
+    assert_eq!((read.blocks.len(), read.failures.len()), (1, 0), "the polls go on");
+}
+
+#[tokio::test]
+async fn a_bus_tells_how_its_units_are() {
+    let script = |asked: Asked| if asked.address == 9 { Reply::Exception(2) } else { Reply::Values };
+    let server = TestServer::start(script).await;
+    let mut running = run(config(server.address, vec![unit(1, 20, holding([0, 9]))]));
+    running.frame().await;
+    let view = running.handle.view().await.unwrap();
+    assert_eq!((view.bus.as_str(), view.source.as_str(), view.down), ("cabinet", "poles", None));
+    assert!(view.share > 0.0 && view.share < 1.0, "{}", view.share);
+    let [unit] = view.units.as_slice() else { panic!("one unit: {:?}", view.units) };
+    assert_eq!((unit.unit, unit.address.as_str(), unit.state), (1, "1", "closed"));
+    assert!(unit.read_at.is_some());
+    let [place] = unit.quarantine.as_slice() else { panic!("one place: {unit:?}") };
+    assert_eq!((place.address, place.count, place.cause.as_str()), (9, 1, "exception 2 (illegal data address)"));
+    assert!(place.until > unit.due);
+}
+
+/// A bus whose patience with its link is that of ten periods of 5 ms; every request has this answer.
+async fn watched(code: u8) -> (TestServer, Running) {
+    let server = TestServer::start(move |_| Reply::Exception(code)).await;
+    let (metrics, health, shutdown) = (Metrics::default(), Health::default(), Shutdown::new());
+    let (intake, frames) = Intake::new(1_000, 10_000_000);
+    let config = config(server.address, vec![unit(1, 5, holding([0]))]);
+    let mut bus = ModbusBus::new(config, intake, Clock::System, &metrics, &health).unwrap();
+    bus.watchdog = Watchdog::new(Duration::ZERO, Clock::stamp());
+    let handle = bus.handle();
+    let task = tokio::spawn(bus.run(shutdown.clone()));
+    (server, Running { frames, metrics, health, shutdown, task, handle })
+}
+
+#[tokio::test]
+async fn a_link_over_which_nothing_good_comes_is_made_anew() {
+    let (server, mut running) = watched(4).await;
+    for _ in 0..1_000 {
+        running.frame().await;
+        let connections = server.asked().iter().filter(|asked| asked.transaction == 0).count();
+        if connections == 3 {
+            assert_eq!(running.metric("kerbside_modbus_rebuilds_total{source=\"poles\"}"), 2.0);
+            return;
+        }
+    }
+    panic!("1000 polls without a value, and the same link");
+}
+
+#[tokio::test]
+async fn a_unit_that_refuses_what_it_does_not_have_shows_that_its_link_works() {
+    let (server, mut running) = watched(2).await;
+    for _ in 0..60 {
+        let (_, read, _) = running.frame().await;
+        assert_eq!(read.failures.len(), 1);
+    }
+    assert_eq!(running.metric("kerbside_modbus_rebuilds_total{source=\"poles\"}"), 0.0);
+    assert_eq!(server.asked().iter().filter(|asked| asked.transaction == 0).count(), 1);
 }

@@ -23,7 +23,7 @@ pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A user name, or a password or token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Credential {
     /// As it was read when the configuration was.
     pub value: Secret,

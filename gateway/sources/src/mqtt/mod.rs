@@ -74,6 +74,15 @@ pub enum MqttVersion {
     V5,
 }
 
+/// What the broker keeps of us while we are away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionKind {
+    /// Our session, with what comes meanwhile.
+    Kept,
+    /// Nothing: for one who only looks.
+    Clean,
+}
+
 /// What the packets of MQTT travel in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -105,7 +114,7 @@ pub struct TopicFilter {
 }
 
 /// One broker to receive from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MqttConfig {
     /// Name of the source in the configuration.
     pub name: String,
@@ -129,6 +138,8 @@ pub struct MqttConfig {
     pub topics: Vec<TopicFilter>,
     /// The longest silence from us; the connection is dropped after 1.5 times this without a word from the broker.
     pub keep_alive: Duration,
+    /// What the broker keeps of us.
+    pub session: SessionKind,
     /// How long the broker keeps our session after the connection is lost (MQTT 5; with 3.1.1 the broker decides).
     pub session_expiry: Duration,
     /// How many unacknowledged messages the broker may send (MQTT 5).

@@ -6,25 +6,26 @@ use rumqttc::v5::mqttbytes::v5;
 
 use super::aliases::TOPIC_ALIASES_MAX;
 use super::credentials::Shown;
-use super::{MqttConfig, MqttVersion, OversizePolicy, TopicFilter};
+use super::{MqttConfig, MqttVersion, OversizePolicy, SessionKind, TopicFilter};
 
 /// Far more than the longest packet that the constructor and the reconciler let through: 64 KiB of filters.
 const SENT_BYTES_MAX: usize = 1024 * 1024;
 /// A CONNECT of MQTT 5 whose maximum packet size leaves room for its fixed header.
 const FIXED_HEADER_BYTES_MAX: usize = 5;
 
-/// Appends our CONNECT: a session that lives on, and for MQTT 5 what we take.
+/// Appends our CONNECT: a session that lives on unless only a look is wanted, and for MQTT 5 what we take.
 pub(super) fn put_connect(config: &MqttConfig, shown: &Shown, out: &mut BytesMut) {
     let keep_alive = u16::try_from(config.keep_alive.as_secs()).unwrap_or(u16::MAX);
     let text = |secret: &Option<kerbside_runtime::Secret>| {
         secret.as_ref().map(|secret| secret.expose().to_owned()).unwrap_or_default()
     };
     let (username, password) = (text(&shown.username), text(&shown.password));
+    let is_clean = config.session == SessionKind::Clean;
     let written = match config.version {
         MqttVersion::V311 => {
             let mut connect = v4::Connect::new(&config.client_id);
             connect.keep_alive = keep_alive;
-            connect.clean_session = false;
+            connect.clean_session = is_clean;
             connect.login = Some(v4::Login { username, password });
             v4::Packet::Connect(connect).write(out, SENT_BYTES_MAX).is_ok()
         }
@@ -32,7 +33,7 @@ pub(super) fn put_connect(config: &MqttConfig, shown: &Shown, out: &mut BytesMut
             let connect = v5::Connect {
                 keep_alive,
                 client_id: config.client_id.clone(),
-                clean_start: false,
+                clean_start: is_clean,
                 properties: Some(connect_properties(config)),
             };
             let login = Some(v5::Login { username, password });
@@ -44,7 +45,8 @@ pub(super) fn put_connect(config: &MqttConfig, shown: &Shown, out: &mut BytesMut
 
 fn connect_properties(config: &MqttConfig) -> v5::ConnectProperties {
     let mut properties = v5::ConnectProperties::new();
-    properties.session_expiry_interval = Some(u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX));
+    let kept = u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX);
+    properties.session_expiry_interval = Some(if config.session == SessionKind::Clean { 0 } else { kept });
     properties.receive_maximum = Some(config.receive_maximum);
     properties.topic_alias_max = Some(TOPIC_ALIASES_MAX);
     if config.oversize == OversizePolicy::Refuse {

@@ -43,6 +43,7 @@ fn config(port: u16, version: MqttVersion) -> MqttConfig {
         password: None,
         tls: None,
         topics: vec![TopicFilter { filter: "depot/#".to_owned(), qos: 1 }],
+        session: super::SessionKind::Kept,
         keep_alive: Duration::from_secs(60),
         session_expiry: Duration::from_secs(3600),
         receive_maximum: 500,

@@ -13,6 +13,7 @@ use kerbside_runtime::{Clock, Health, Metrics};
 use tempfile::TempDir;
 
 use super::*;
+use crate::tests::noise;
 use crate::{Commit, NewSnapshot, Store, StoreConfig};
 
 const PAGE: usize = 4096;
@@ -90,18 +91,6 @@ fn opening(case: &Case, state: OutboxState) -> OutboxRow {
 
 fn hashed_row(case: &str, platform: &str) -> String {
     kerbside_model::id::hashed(&["open", case, platform])
-}
-
-/// Bytes that zstd cannot make smaller.
-fn noise(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 24) as u8
-    };
-    (0..count).map(|_| next()).collect()
 }
 
 fn frame(address: &str, payload: Vec<u8>) -> Frame {

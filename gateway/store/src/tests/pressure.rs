@@ -9,21 +9,6 @@ fn commit_at(store: &Store, now: Timestamp, inputs: Vec<StoredInput>, effects: E
     hand_over_at(store, now, inputs, effects, None).recv_timeout(DEADLINE).expect("the commit is done in time")
 }
 
-fn hand_over_at(
-    store: &Store,
-    now: Timestamp,
-    inputs: Vec<StoredInput>,
-    effects: Effects,
-    snapshot: Option<&[u8]>,
-) -> Receiver<Committed> {
-    let (sender, receiver) = sync_channel(1);
-    let snapshot =
-        snapshot.map(|body| NewSnapshot { engine_version: 3, site_hash: "site-a".to_owned(), body: body.to_vec() });
-    let done = Box::new(move |committed| sender.send(committed).unwrap());
-    store.commit(Commit { now, inputs, effects, snapshot, done }).unwrap();
-    receiver
-}
-
 fn oldest(store: &Store) -> Option<u64> {
     store.batches_after(0, 1).unwrap().first().map(|batch| batch.sequence)
 }

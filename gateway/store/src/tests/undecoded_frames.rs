@@ -1,5 +1,7 @@
 //! Frames that gave no readings, and addresses that no device has.
 
+use std::sync::Arc;
+
 use super::*;
 
 #[test]
@@ -100,4 +102,50 @@ fn the_list_of_unknown_addresses_has_an_end() {
     assert_eq!(bench.store.stats().unwrap().unknown_devices, undecoded::UNKNOWN_DEVICES_MAX);
     let page = bench.store.unknown_devices(&PageQuery { limit: 1, cursor: None }).unwrap();
     assert_eq!(page.items[0].address, format!("x/{}", most + 4));
+}
+
+#[test]
+fn frames_that_are_readable_now_leave_the_list_and_the_others_have_todays_reason() {
+    let bench = Bench::new();
+    let came = [
+        ("x/1", UndecodedReason::UnknownDevice),
+        ("x/2", UndecodedReason::UnknownDevice),
+        ("x/3", UndecodedReason::Malformed),
+    ];
+    let kept = came.map(|(address, reason)| undecoded(address, reason, b"{}", 7)).to_vec();
+    commit(&bench.store, frames(1), undecoded_effects(kept));
+    let settled = |row: u64, address: &str, refused: Option<(UndecodedReason, &str)>| ReadAgain {
+        row,
+        source: Arc::from("mqtt"),
+        address: address.to_owned(),
+        device: Some(format!("device of {address}")),
+        refused: refused.map(|(reason, detail)| (reason, detail.to_owned())),
+    };
+    let read_again = vec![
+        settled(1, "x/1", None),
+        settled(2, "x/2", Some((UndecodedReason::NoPoints, "none of the points"))),
+        settled(99, "x/9", None),
+    ];
+    commit(&bench.store, frames(1), Effects { read_again, ..Effects::default() });
+    let check = |store: &Store| {
+        let rows = store.undecoded(&UndecodedQuery::default()).unwrap().items;
+        let facts: Vec<_> = rows
+            .iter()
+            .map(|row| (row.number, row.reason.as_str(), row.detail.as_str(), row.device.as_deref()))
+            .collect();
+        let [third, second] = facts[..] else { panic!("{facts:?}") };
+        assert_eq!(second, (2, "no_points", "none of the points", Some("device of x/2")));
+        assert_eq!((third.0, third.1), (3, "malformed"));
+        assert_eq!(store.undecoded_frame(1).unwrap(), None);
+        assert_eq!(store.undecoded_frame(3).unwrap().map(|row| row.number), Some(3));
+        let stats = store.stats().unwrap();
+        assert_eq!((stats.undecoded, stats.unknown_devices, stats.dropped_undecoded), (2, 0, 0));
+        let since = |since| UndecodedQuery { since: Some(Timestamp(since)), ..UndecodedQuery::default() };
+        assert_eq!(store.undecoded(&since(7)).unwrap().items.len(), 2);
+        assert_eq!(store.undecoded(&since(8)).unwrap().items.len(), 0);
+        stats.undecoded_bytes
+    };
+    let bytes = check(&bench.store);
+    let bench = bench.reopened();
+    assert_eq!(check(&bench.store), bytes);
 }

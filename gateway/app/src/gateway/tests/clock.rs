@@ -165,7 +165,7 @@ async fn a_sound_clock_that_is_set_wakes_the_pipeline_and_nobody_is_silent() {
     let gateway = start(folder.path(), &clock).await;
     report(&gateway, &clock, "MH-1", false).await;
     let times_loaded = || {
-        let query = AuditQuery { subject: Some(gateway.site.hash().to_owned()), ..AuditQuery::default() };
+        let query = AuditQuery { subject: Some(gateway.site.get().hash().to_owned()), ..AuditQuery::default() };
         gateway.store.audit(&query).unwrap().items.len()
     };
     let mut loaded = times_loaded();
@@ -195,7 +195,7 @@ async fn the_backlog_holds_back_what_has_an_assumed_time_and_then_sets_it_right(
     let first = gateway.store.last_sequence().unwrap() + 1;
     eras.begin(first, clock.now());
     let assumed = report(&gateway, &clock, "MH-1", false).await;
-    let backlog = StoreBacklog::new(gateway.store.clone(), Arc::clone(&gateway.site)).with_eras(Arc::clone(&eras));
+    let backlog = StoreBacklog::new(gateway.store.clone(), gateway.site.get()).with_eras(Arc::clone(&eras));
     assert!(backlog.read_after(first - 1, 1 << 20).is_err(), "an empty answer would mean that it is gone");
     let found_at = clock.now();
     eras.found(Rebase { assumed: found_at, actual: found_at.plus(DAY) });

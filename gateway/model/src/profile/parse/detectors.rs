@@ -301,7 +301,8 @@ impl DetectorReader<'_> {
             );
         }
         let gap_max = gap_max.unwrap_or_else(|| per.saturating_mul(GAP_FACTOR));
-        if let Some(interval) = self.interval.filter(|interval| *interval > gap_max) {
+        let interval = point.and_then(|point| point.interval).or(self.interval);
+        if let Some(interval) = interval.filter(|interval| *interval > gap_max) {
             rule.problem(
                 "gap_max",
                 &format!("{}s", gap_max.as_secs_f64()),

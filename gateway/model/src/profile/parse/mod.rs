@@ -4,23 +4,35 @@
 //! has, each with line, key, value and mend. `device-profiles/README.md` describes the format for people.
 //! Nothing is kept, so nothing has to survive a crash; there are no metrics.
 
+mod binary;
+mod cadence;
+mod codec;
+mod csv;
 mod detectors;
+mod inherit;
+mod link;
+mod payload;
 mod points;
+mod registers;
 mod samples;
 mod scalar;
 #[cfg(test)]
 mod tests;
 mod units;
+mod walk;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DRIFT_MAX_DEFAULT, PayloadFormat, Profile, TimeField, TimeUnit};
+use super::{DRIFT_MAX_DEFAULT, DocumentFormat, PayloadFormat, Profile, TimeField, TimeUnit};
 use crate::document::{self, Node, NodeKind, Problem, Problems, Section};
 use crate::profile::JsonPath;
 use crate::time::Zone;
 use crate::vocabulary::{BABBLING, CLOCK_DRIFT, Kind};
 
+pub use codec::Scripts;
 pub use detectors::detector_rule_names;
+pub use inherit::{Document, Layer, Shelf};
 
 /// A profile has no more points, detectors, conditions or samples than this: a file that has is not a profile.
 const ELEMENTS_MAX: usize = 512;
@@ -28,32 +40,38 @@ const ELEMENTS_MAX: usize = 512;
 const NAME_BYTES_MAX: usize = 64;
 /// A component class (部件小类代码) has four digits in GB/T 30428.2-2013; newer drafts and cities use up to eight.
 const COMPONENT_CLASS_DIGITS_MAX: usize = 8;
-/// Registers that lie between two wanted ones are read too when there are at most so many: ten registers are 20 bytes,
-/// less than the request and the answer that they save.
-const GAP_MAX_DEFAULT: i64 = 10;
-/// Cheap units refuse long requests well before the 125 registers of the Modbus specification.
-const REGISTERS_MAX_DEFAULT: i64 = 60;
-/// No request asks for more registers (Modbus Application Protocol V1.1b3, function 3).
-const REGISTERS_MAX: i64 = 125;
 
 /// Reads a profile. Every problem is noted; the profile comes back only when it has none.
 pub fn parse_profile(file: &str, node: &Node, problems: &Problems) -> Option<Profile> {
+    parse_profile_with(file, node, &no_scripts, problems)
+}
+
+/// The same, with the scripts of codecs that lie beside the profile.
+pub fn parse_profile_with(file: &str, node: &Node, scripts: Scripts<'_>, problems: &Problems) -> Option<Profile> {
     let problems_before = problems.len();
     let section = Section::top(file, node, problems);
     if !matches!(node.kind, NodeKind::Map(_)) {
         return None;
     }
     let report = Report { file, problems };
-    let payload = read_payload(&section, report);
+    if section.has("extends") {
+        let mend = "read it together with its parent, from the folder where both lie";
+        section.problem("extends", "", "this profile does not stand alone", mend);
+        return None;
+    }
+    let payload = read_payload(&section, scripts, report);
     let interval = read_interval(&section);
     let points = points::read_points(&section, &payload, report);
+    cadence::check_cadence(&section, interval, &points);
     // The engine finds these by itself; no detector of a profile could. A unit that is polled cannot babble.
     let found_anyway: &[&str] = match &payload {
-        PayloadFormat::Json { time: Some(_) } => &[BABBLING, CLOCK_DRIFT],
-        PayloadFormat::Json { time: None } => &[BABBLING],
-        PayloadFormat::Registers { .. } => &[],
+        PayloadFormat::Registers(format) if format.time.is_some() => &[CLOCK_DRIFT],
+        PayloadFormat::Registers(_) => &[],
+        messages if messages.drift_max().is_some() => &[BABBLING, CLOCK_DRIFT],
+        _ => &[BABBLING],
     };
     let (conditions, detectors) = detectors::read_detectors(&section, &points, interval, found_anyway, report);
+    let walk_test = walk::read_walk_test(&section, &points, &conditions);
     let samples = samples::read_samples(&section, &points, &payload, report);
     let profile = Profile {
         name: read_name(&section),
@@ -68,6 +86,7 @@ pub fn parse_profile(file: &str, node: &Node, problems: &Problems) -> Option<Pro
         conditions,
         detectors,
         samples,
+        walk_test,
     };
     section.finish();
     (problems.len() == problems_before).then_some(profile)
@@ -75,10 +94,20 @@ pub fn parse_profile(file: &str, node: &Node, problems: &Problems) -> Option<Pro
 
 /// Reads a profile from its text. Environment variables are not replaced in profiles.
 pub fn parse_profile_text(file: &str, text: &str, problems: &Problems) -> Option<Profile> {
+    parse_profile_text_with(file, text, &no_scripts, problems)
+}
+
+/// The same, with the scripts of codecs that lie beside the profile.
+pub fn parse_profile_text_with(file: &str, text: &str, scripts: Scripts<'_>, problems: &Problems) -> Option<Profile> {
     let problems_before = problems.len();
     let node = document::parse(file, text, &|_| None, problems)?;
-    let profile = parse_profile(file, &node, problems);
+    let profile = parse_profile_with(file, &node, scripts, problems);
     if problems.len() == problems_before { profile } else { None }
+}
+
+/// For profiles that stand alone: there are no files beside them.
+pub fn no_scripts(_: &str) -> Result<String, String> {
+    Err("no file lies beside this profile; write the codec into it, under `source: |`".to_owned())
 }
 
 /// Where problems of nodes deeper than a section go.
@@ -166,33 +195,55 @@ fn read_interval(section: &Section<'_>) -> Option<Duration> {
     Some(interval)
 }
 
-fn read_payload(section: &Section<'_>, report: Report<'_>) -> PayloadFormat {
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Binary,
+    Csv,
+    Cbor,
+    Codec,
+    Registers,
+}
+
+const FORMATS: [(&str, Format); 6] = [
+    ("json", Format::Json),
+    ("binary", Format::Binary),
+    ("csv", Format::Csv),
+    ("cbor", Format::Cbor),
+    ("codec", Format::Codec),
+    ("registers", Format::Registers),
+];
+
+fn read_payload(section: &Section<'_>, scripts: Scripts<'_>, report: Report<'_>) -> PayloadFormat {
     let Some(payload) = section.section("payload") else {
         section.missing("payload", "write `payload: {format: json}` or `payload: {format: registers}`");
-        return PayloadFormat::Json { time: None };
+        return PayloadFormat::Json(DocumentFormat::default());
     };
     if !payload.has("format") {
-        payload.missing("format", "write json or registers");
+        payload.missing("format", "write json, binary, csv, cbor, codec or registers");
     }
-    let is_registers = payload.choice("format", &[("json", false), ("registers", true)]).unwrap_or(false);
-    let format = if is_registers {
-        let limit = |key, min, max, default| {
-            let limit = payload.integer(key, min, max).unwrap_or(default);
-            u16::try_from(limit).expect("the greatest limit is 125")
-        };
-        PayloadFormat::Registers {
-            gap_max: limit("gap_max", 0, REGISTERS_MAX, GAP_MAX_DEFAULT),
-            registers_max: limit("registers_max", 2, REGISTERS_MAX, REGISTERS_MAX_DEFAULT),
-        }
-    } else {
-        PayloadFormat::Json { time: payload.section("time").map(|time| read_time(time, report)) }
+    let format = match payload.choice("format", &FORMATS).unwrap_or(Format::Json) {
+        Format::Json => PayloadFormat::Json(payload::read_document(&payload, report)),
+        Format::Binary => PayloadFormat::Binary(binary::read_format(&payload)),
+        Format::Csv => PayloadFormat::Csv(csv::read_format(&payload)),
+        Format::Cbor => PayloadFormat::Cbor(payload::read_document(&payload, report)),
+        Format::Codec => PayloadFormat::Codec(Arc::new(codec::read_format(&payload, scripts, report))),
+        Format::Registers => PayloadFormat::Registers(registers::read_format(&payload)),
     };
     payload.finish();
     format
 }
 
 fn read_time(time: Section<'_>, report: Report<'_>) -> TimeField {
-    if !time.has("unit") {
+    let text = time.required_text("path", "write where the time stands, such as `path: ts`");
+    let place = Place { line: time.line(), key: time.path_of("path") };
+    let path = read_path(&text, &place, report);
+    read_time_of(time, path, None)
+}
+
+/// What is known of a time beside its place. Without a default the unit must be named.
+fn read_time_of<Path>(time: Section<'_>, path: Path, unit: Option<TimeUnit>) -> TimeField<Path> {
+    if unit.is_none() && !time.has("unit") {
         time.missing("unit", "write s, ms, us, ns, rfc3339, local, or auto (any of them, told apart by size and form)");
     }
     let units = [
@@ -204,10 +255,7 @@ fn read_time(time: Section<'_>, report: Report<'_>) -> TimeField {
         ("rfc3339", TimeUnit::Rfc3339),
         ("local", TimeUnit::Local),
     ];
-    let unit = time.choice("unit", &units).unwrap_or(TimeUnit::Auto);
-    let text = time.required_text("path", "write where the time stands, such as `path: ts`");
-    let place = Place { line: time.line(), key: time.path_of("path") };
-    let path = read_path(&text, &place, report);
+    let unit = time.choice("unit", &units).or(unit).unwrap_or(TimeUnit::Auto);
     let zone = time.text("zone");
     if let Some(name) = zone.as_ref().filter(|name| Zone::named(name).is_none()) {
         time.problem("zone", name, "there is no time zone of this name", "write one such as Asia/Shanghai");

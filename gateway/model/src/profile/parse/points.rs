@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
+use super::cadence::read_cadence;
 use super::scalar::{raw_value, raw_values_of_key, value_of_type, written};
 use super::units::{conversion, convertible_to};
-use super::{Place, Report, check_element_count, check_snake_name, read_path};
+use super::{Place, Report, binary, check_element_count, check_snake_name, csv, link, read_path, registers};
 use crate::document::{NodeKind, Section, closest};
-use crate::frame::RegisterTable;
-use crate::profile::{
-    ByteOrder, JsonPath, Origin, PayloadFormat, Point, Range, RawValue, RegisterField, RegisterType, ValueType,
-};
+use crate::profile::{JsonPath, Origin, PayloadFormat, Point, Range, RawValue, ValueType};
 use crate::reading::Value;
 use crate::vocabulary::{self, Term};
 
@@ -17,22 +15,15 @@ use crate::vocabulary::{self, Term};
 const BOOLEAN_POINTS: [&str; 4] = ["cover_open", "water_present", "door_open", "lamp_on"];
 /// `<point>_q` is the quality field that is stored beside a point.
 const QUALITY_SUFFIX: &str = "_q";
-/// Modbus addresses are 16 bits.
-const ADDRESS_MAX: i64 = 0xFFFF;
 
+/// Keys that say where a value comes from; a point has one of them.
+pub(super) const ORIGIN_KEYS: [&str; 6] = ["path", "register", "at", "column", "link", "mount_height_minus"];
 const VALUE_TYPES: [(&str, ValueType); 4] = [
     ("number", ValueType::Number),
     ("boolean", ValueType::Boolean),
     ("enumeration", ValueType::Enumeration),
     ("text", ValueType::Text),
 ];
-pub(super) const TABLES: [(&str, RegisterTable); 4] = [
-    ("coil", RegisterTable::Coil),
-    ("discrete", RegisterTable::Discrete),
-    ("holding", RegisterTable::Holding),
-    ("input", RegisterTable::Input),
-];
-
 /// Reads `points`. A point that has a problem keeps its place, so that positions stay right.
 pub(super) fn read_points(section: &Section<'_>, payload: &PayloadFormat, report: Report<'_>) -> Vec<Point> {
     let sections = section.sections("points");
@@ -48,12 +39,14 @@ pub(super) fn read_points(section: &Section<'_>, payload: &PayloadFormat, report
         if !point.name.is_empty() && names[..position].iter().any(|name| *name == *point.name) {
             point_section.problem("name", &point.name, "another point has this name", "give each point its own name");
         }
-        if let Some(other) = points.iter().find(|other| registers_clash(other, &point)) {
+        let may_overlap = point_section.section("register").is_some_and(|place| registers::may_overlap(&place));
+        if let Some(other) = points.iter().find(|other| !may_overlap && registers_clash(other, &point)) {
             point_section.problem(
                 "register",
                 "",
                 format!("its registers overlap those of {} and are read in another way", other.name),
-                "check the addresses (0-based) and the types: u32, i32 and f32 take two registers",
+                "check the addresses (0-based) and the types: u32, i32 and f32 take two registers; or write \
+                 `overlap: allowed` when the maker's sheet has it so",
             );
         }
         point_section.finish();
@@ -63,14 +56,9 @@ pub(super) fn read_points(section: &Section<'_>, payload: &PayloadFormat, report
     points
 }
 
-/// Two points may share registers only when they read them in the same way: several bits, or two scales.
 fn registers_clash(one: &Point, other: &Point) -> bool {
     let (Origin::Register(one), Origin::Register(other)) = (&one.origin, &other.origin) else { return false };
-    let span = |field: &RegisterField| u32::from(field.address)..u32::from(field.address) + u32::from(field.width());
-    let (one_span, other_span) = (span(one), span(other));
-    let overlap = one_span.start < other_span.end && other_span.start < one_span.end;
-    let same = one_span == other_span && one.value == other.value && one.order == other.order;
-    one.table == other.table && overlap && !same
+    registers::clash(one, other)
 }
 
 /// The point that a level is computed from must be a measured distance in mm.
@@ -114,6 +102,12 @@ impl PointReader<'_> {
         if matches!(origin, Origin::MountHeightMinus(_)) {
             self.refuse_raw_keys();
         }
+        let cadence = read_cadence(self.section, self.payload, &origin);
+        let (mut map, mut invalid) = (self.read_map(value_type), self.read_invalid());
+        if let Origin::Register(field) = &origin {
+            map = map.into_iter().map(|(raw, value)| (registers::sign_mark(field, raw), value)).collect();
+            invalid = invalid.into_iter().map(|raw| registers::sign_mark(field, raw)).collect();
+        }
         Point {
             name: Arc::from(name.as_str()),
             value_type,
@@ -122,9 +116,11 @@ impl PointReader<'_> {
             scale,
             offset,
             range: self.read_range(value_type),
-            map: self.read_map(value_type),
-            invalid: self.read_invalid(),
+            map,
+            invalid,
             required: self.section.boolean("required").unwrap_or(false),
+            interval: cadence.interval,
+            storm_interval: cadence.storm_interval,
         }
     }
 
@@ -291,8 +287,7 @@ impl PointReader<'_> {
     }
 
     fn read_origin(&self, value_type: ValueType) -> Origin {
-        let keys = ["path", "register", "mount_height_minus"];
-        let given: Vec<&str> = keys.into_iter().filter(|key| self.section.has(key)).collect();
+        let given: Vec<&str> = ORIGIN_KEYS.into_iter().filter(|key| self.section.has(key)).collect();
         if given.len() > 1 {
             self.section.problem(
                 given[1],
@@ -304,13 +299,12 @@ impl PointReader<'_> {
         match given.first() {
             Some(&"path") => self.read_paths(),
             Some(&"register") => self.read_register(value_type),
+            Some(&"at") => self.read_at(value_type),
+            Some(&"column") => self.read_column(),
+            Some(&"link") => link::read_link(self.section, self.payload, value_type),
             Some(_) => self.read_mount_height_minus(),
             None => {
-                let key = if matches!(self.payload, PayloadFormat::Json { .. }) { "path" } else { "register" };
-                let mend = match key {
-                    "path" => "write where the value stands in the message, such as `path: tilt`",
-                    _ => "write the register: `register: {table: holding, address: 0x0004, type: i16}`",
-                };
+                let (key, mend) = key_of(self.payload);
                 self.section.missing(key, mend);
                 Origin::Json(Vec::new())
             }
@@ -318,14 +312,7 @@ impl PointReader<'_> {
     }
 
     fn read_paths(&self) -> Origin {
-        if matches!(self.payload, PayloadFormat::Registers { .. }) {
-            self.section.problem(
-                "path",
-                "",
-                "the payload is registers, not JSON",
-                "write `register:`, or `format: json`",
-            );
-        }
+        self.check_key("path");
         let texts = self.section.texts("path");
         if texts.is_empty() || texts.iter().any(String::is_empty) {
             self.section.problem("path", "", "a place is empty", "write where the value stands, such as `path: tilt`");
@@ -336,25 +323,40 @@ impl PointReader<'_> {
     }
 
     fn read_register(&self, value_type: ValueType) -> Origin {
-        if matches!(self.payload, PayloadFormat::Json { .. }) {
-            self.section.problem(
-                "register",
-                "",
-                "the payload is JSON, not registers",
-                "write `path:`, or `format: registers`",
-            );
+        self.check_key("register");
+        match (self.section.section("register"), self.payload) {
+            (Some(register), PayloadFormat::Registers(format)) => {
+                Origin::Register(registers::read_register(&register, format, value_type))
+            }
+            _ => Origin::Json(Vec::new()),
         }
-        if value_type == ValueType::Text {
-            self.section.problem(
-                "type",
-                "text",
-                "text is not read from registers",
-                "use number, boolean or enumeration",
-            );
+    }
+
+    fn read_at(&self, value_type: ValueType) -> Origin {
+        self.check_key("at");
+        let PayloadFormat::Binary(format) = self.payload else { return Origin::Json(Vec::new()) };
+        let places = binary::read_places(self.section, format);
+        let is_text = places.iter().any(|place| place.field.value.is_text());
+        if is_text && matches!(value_type, ValueType::Number | ValueType::Boolean) && !self.section.has("map") {
+            let mend = "give the point `type: text`, or a `map` from texts to values";
+            self.section.problem("at", "", "the bytes are a text, and the point is not", mend);
         }
-        match self.section.section("register") {
-            Some(register) => Origin::Register(read_register(register)),
-            None => Origin::Json(Vec::new()),
+        Origin::Binary(places)
+    }
+
+    fn read_column(&self) -> Origin {
+        self.check_key("column");
+        match self.payload {
+            PayloadFormat::Csv(format) => Origin::Csv(csv::read_columns(self.section, format)),
+            _ => Origin::Json(Vec::new()),
+        }
+    }
+
+    /// Each format has its own key for the place of a value.
+    fn check_key(&self, key: &str) {
+        let (wanted, mend) = key_of(self.payload);
+        if key != wanted {
+            self.section.problem(key, "", format!("the payload's format is {}", self.payload.name()), mend);
         }
     }
 
@@ -391,58 +393,17 @@ impl PointReader<'_> {
     }
 }
 
-fn read_register(register: Section<'_>) -> RegisterField {
-    if !register.has("table") {
-        register.missing("table", "write holding (function 3), input (function 4), coil or discrete");
-    }
-    if !register.has("address") {
-        register.missing("address", "write the address on the wire, 0-based: 0x0004 where the manual says 40005");
-    }
-    let types = [
-        ("u16", RegisterType::U16),
-        ("i16", RegisterType::I16),
-        ("u32", RegisterType::U32),
-        ("i32", RegisterType::I32),
-        ("f32", RegisterType::F32),
-    ];
-    let orders =
-        [("abcd", ByteOrder::Abcd), ("cdab", ByteOrder::Cdab), ("badc", ByteOrder::Badc), ("dcba", ByteOrder::Dcba)];
-    let address = register.integer("address", 0, ADDRESS_MAX).unwrap_or(0);
-    let field = RegisterField {
-        table: register.choice("table", &TABLES).unwrap_or(RegisterTable::Holding),
-        address: u16::try_from(address).expect("read within 16 bits"),
-        value: register.choice("type", &types).unwrap_or(RegisterType::U16),
-        order: register.choice("order", &orders).unwrap_or_default(),
-        bit: register.integer("bit", 0, 15).and_then(|bit| u8::try_from(bit).ok()),
-    };
-    check_register(&register, field);
-    register.finish();
-    field
-}
-
-fn check_register(register: &Section<'_>, field: RegisterField) {
-    let is_bits = matches!(field.table, RegisterTable::Coil | RegisterTable::Discrete);
-    if is_bits && field.value != RegisterType::U16 {
-        register.problem("type", "", "a coil or discrete input is one bit", "leave `type` out");
-    }
-    if is_bits && field.bit.is_some() {
-        register.problem("bit", "", "a coil or discrete input is one bit", "leave `bit` out");
-    }
-    if field.bit.is_some() && field.width() > 1 {
-        register.problem(
-            "bit",
-            "",
-            "a bit is taken from one register",
-            "use `type: u16` and the address of the register with the bit",
-        );
-    }
-    if i64::from(field.address) + i64::from(field.width()) - 1 > ADDRESS_MAX {
-        register.problem(
-            "address",
-            "",
-            "its second register lies behind the last address",
-            "check the address (0-based) and the type",
-        );
+/// The key by which points of a format say where they stand, and what to write there.
+fn key_of(payload: &PayloadFormat) -> (&'static str, &'static str) {
+    match payload {
+        PayloadFormat::Json(_) | PayloadFormat::Cbor(_) | PayloadFormat::Codec(_) => {
+            ("path", "write where the value stands in the message, such as `path: tilt`")
+        }
+        PayloadFormat::Registers(_) => {
+            ("register", "write the register: `register: {table: holding, address: 0x0004, type: i16}`")
+        }
+        PayloadFormat::Binary(_) => ("at", "write where the value stands in the bytes: `at: {offset: 0, type: u16}`"),
+        PayloadFormat::Csv(_) => ("column", "write which column holds it: `column: 3`, counted from 1, or its name"),
     }
 }
 

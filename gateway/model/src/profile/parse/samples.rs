@@ -1,12 +1,15 @@
 //! The samples of a profile: captured frames with the readings that they must give.
 
-use super::points::{TABLES, unknown_point_mend};
+use std::time::Duration;
+
+use super::points::unknown_point_mend;
+use super::registers::TABLES;
 use super::scalar::{value_of_point, written};
-use super::{Place, Report, check_element_count};
+use super::{Place, Report, check_element_count, link};
 use crate::Timestamp;
 use crate::document::{Node, NodeKind, Section};
 use crate::frame::{RegisterBlock, RegisterFailure, RegisterRead, RegisterTable};
-use crate::profile::{Origin, PayloadFormat, Point, Sample, SampleExpectation, SampleInput};
+use crate::profile::{Origin, PayloadFormat, Point, Sample, SampleExpectation, SampleInput, SampleRow, SampleTime};
 use crate::reading::Value;
 
 /// Keys that hold the frame of a sample.
@@ -34,7 +37,9 @@ pub(super) fn read_samples(
         sample.finish();
     }
     let values = |sample: &Sample| match &sample.expect {
-        SampleExpectation::Readings { values, .. } => values.clone(),
+        SampleExpectation::Readings { values, history, .. } => {
+            values.iter().chain(history.iter().flat_map(|row| &row.values)).cloned().collect()
+        }
         SampleExpectation::Error(_) => Vec::new(),
     };
     if !samples.iter().any(|sample| values(sample).iter().any(|(_, value)| value.is_some())) {
@@ -46,7 +51,11 @@ pub(super) fn read_samples(
         );
     }
     let is_bad = |sample: &Sample| {
-        matches!(sample.expect, SampleExpectation::Error(_)) || values(sample).iter().any(|(_, value)| value.is_none())
+        let is_odd = match &sample.expect {
+            SampleExpectation::Error(_) => true,
+            SampleExpectation::Readings { remark, .. } => remark.is_some(),
+        };
+        is_odd || values(sample).iter().any(|(_, value)| value.is_none())
     };
     if !samples.iter().any(is_bad) {
         section.problem(
@@ -71,6 +80,8 @@ impl SampleReader<'_> {
         Sample {
             name: self.section.required_text("name", "write what the frame shows: `name: closed cover`"),
             input: self.read_input(),
+            port: self.section.integer("port", 0, 255).and_then(|port| u8::try_from(port).ok()),
+            envelope: link::read_envelope(self.section, self.payload),
             mount_height_mm: self.section.number("mount_height_mm"),
             expect: self.read_expectation(),
         }
@@ -86,18 +97,19 @@ impl SampleReader<'_> {
                 "keep one of the two",
             );
         }
-        let is_registers = matches!(self.payload, PayloadFormat::Registers { .. });
+        let is_registers = matches!(self.payload, PayloadFormat::Registers(_));
         let Some(key) = given.first().copied() else {
-            let mend = if is_registers {
-                "write `registers: {holding: {0x0004: [153]}}`"
-            } else {
-                "write the frame as `json:`, `text:` or `hex:`"
+            let (key, mend) = match self.payload {
+                PayloadFormat::Registers(_) => ("registers", "write `registers: {holding: {0x0004: [153]}}`"),
+                PayloadFormat::Json(_) => ("json", "write the frame as `json:`, `text:` or `hex:`"),
+                PayloadFormat::Csv(_) => ("text", "write the frame as `text:` or `hex:`"),
+                _ => ("hex", "write the frame's bytes: `hex: 01 75 64`"),
             };
-            self.section.missing(if is_registers { "registers" } else { "json" }, mend);
+            self.section.missing(key, mend);
             return SampleInput::Text(String::new());
         };
         if (key == "registers") != is_registers {
-            let format = if is_registers { "registers" } else { "json" };
+            let format = self.payload.name();
             self.section.problem(key, "", format!("the payload's format is {format}"), "write a frame of that format");
         }
         match key {
@@ -201,7 +213,7 @@ impl SampleReader<'_> {
     }
 
     fn read_expectation(&self) -> SampleExpectation {
-        let has_readings = self.section.has("readings");
+        let has_readings = self.section.has("readings") || self.section.has("history");
         let observed_at = self.read_observed_at();
         if has_readings == self.section.has("error") {
             self.section.problem(
@@ -215,21 +227,36 @@ impl SampleReader<'_> {
             let error = self.section.text("error").unwrap_or_default();
             return SampleExpectation::Error(error);
         }
-        SampleExpectation::Readings { values: self.read_readings(), observed_at }
+        SampleExpectation::Readings {
+            values: self.read_readings(self.section),
+            observed_at,
+            history: self.section.sections("history").into_iter().map(|row| self.read_row(row)).collect(),
+            remark: self.section.text("remark"),
+        }
+    }
+
+    fn read_row(&self, row: Section<'_>) -> SampleRow {
+        let at = match (read_time(&row), row.duration("before")) {
+            (Some(at), None) => SampleTime::At(at),
+            (None, Some(before)) => SampleTime::Before(before),
+            _ => {
+                let mend = "write `observed_at: 2022-10-12T08:02:38Z`, or `before: 10m` for what tells no time";
+                row.problem("", "", "one of `observed_at` and `before` is needed", mend);
+                SampleTime::Before(Duration::ZERO)
+            }
+        };
+        if !row.has("readings") {
+            row.missing("readings", "write the readings of the row: `readings: {cover_open: false}`");
+        }
+        let values = self.read_readings(&row);
+        row.finish();
+        SampleRow { at, values }
     }
 
     fn read_observed_at(&self) -> Option<Timestamp> {
+        let time = read_time(self.section);
         let text = self.section.text("observed_at")?;
-        let time = Timestamp::parse(&text);
-        if time.is_none() {
-            self.section.problem(
-                "observed_at",
-                &text,
-                "not a time with its zone",
-                "write RFC 3339: 2020-04-09T02:53:20.535Z",
-            );
-        }
-        if !matches!(self.payload, PayloadFormat::Json { time: Some(_) }) {
+        if !self.payload.tells_time() && !self.section.has("envelope") {
             self.section.problem(
                 "observed_at",
                 &text,
@@ -240,12 +267,12 @@ impl SampleReader<'_> {
         time
     }
 
-    fn read_readings(&self) -> Vec<(String, Option<Value>)> {
-        let Some(node) = self.section.node("readings") else { return Vec::new() };
+    fn read_readings(&self, section: &Section<'_>) -> Vec<(String, Option<Value>)> {
+        let Some(node) = section.node("readings") else { return Vec::new() };
         let entries = match &node.kind {
             NodeKind::Map(entries) if !entries.is_empty() => entries.as_slice(),
             _ => {
-                self.section.problem(
+                section.problem(
                     "readings",
                     &written(node),
                     "there is no reading",
@@ -256,7 +283,7 @@ impl SampleReader<'_> {
         };
         let mut values = Vec::with_capacity(entries.len());
         for (name, line, node) in entries {
-            let place = Place { line: *line, key: format!("{}.{name}", self.section.path_of("readings")) };
+            let place = Place { line: *line, key: format!("{}.{name}", section.path_of("readings")) };
             let Some(point) = self.points.iter().find(|point| *point.name == **name) else {
                 let names: Vec<&str> = self.points.iter().map(|point| point.name.as_ref()).collect();
                 self.report.problem(&place, name, "there is no point of this name", unknown_point_mend(name, &names));
@@ -290,6 +317,16 @@ impl SampleReader<'_> {
             );
         }
     }
+}
+
+fn read_time(section: &Section<'_>) -> Option<Timestamp> {
+    let text = section.text("observed_at")?;
+    let time = Timestamp::parse(&text);
+    if time.is_none() {
+        let mend = "write RFC 3339: 2020-04-09T02:53:20.535Z";
+        section.problem("observed_at", &text, "not a time with its zone", mend);
+    }
+    time
 }
 
 /// Words may be written with a sign, as people read them.

@@ -9,6 +9,11 @@ use crate::reading::Value;
 
 /// A raw value as written in a list. In quotes it is text, whatever it looks like.
 pub(super) fn raw_value(node: &Node) -> Option<RawValue> {
+    if let NodeKind::Scalar { text, quoted: false } = &node.kind
+        && text.trim_start_matches('.').eq_ignore_ascii_case("nan")
+    {
+        return Some(RawValue::NotANumber);
+    }
     match node.to_json() {
         serde_json::Value::Null => Some(RawValue::Null),
         serde_json::Value::Bool(boolean) => Some(RawValue::Boolean(boolean)),

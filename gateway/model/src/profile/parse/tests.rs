@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::Severity;
 use crate::profile::{
-    GuardTest, Origin, RawValue, RegisterType, Rule, SampleExpectation, SampleInput, Side, ValueType,
+    Bits, GuardTest, Origin, RawValue, RegisterType, Rule, SampleExpectation, SampleInput, Side, ValueType,
 };
 use crate::reading::Value;
 use crate::vocabulary;
@@ -121,7 +121,7 @@ fn read_good(text: &str) -> Profile {
 
 /// Bends a profile and expects exactly one problem near that place, beginning with this key, value and text.
 #[track_caller]
-fn check_in(base: &str, from: &str, to: &str, expected: &str, mend: &str) {
+pub(super) fn check_in(base: &str, from: &str, to: &str, expected: &str, mend: &str) {
     assert_eq!(base.matches(from).count(), 1, "{from:?} must stand once in the profile");
     let (profile, problems) = read(&base.replace(from, to));
     let shown = problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
@@ -161,7 +161,9 @@ fn a_profile_is_read_with_its_points_detectors_and_samples() {
     let profile = read_good(GOOD);
     assert_eq!((profile.name.as_str(), profile.version, profile.kind), ("acme-cover", 2, Kind::ManholeCover));
     assert_eq!(profile.interval, Some(Duration::from_secs(3_600)));
-    let PayloadFormat::Json { time: Some(time) } = &profile.payload else { panic!("{:?}", profile.payload) };
+    let PayloadFormat::Json(DocumentFormat { time: Some(time), .. }) = &profile.payload else {
+        panic!("{:?}", profile.payload)
+    };
     assert_eq!((time.path.to_string().as_str(), time.unit), ("ts", TimeUnit::Milliseconds));
     assert_eq!((time.zone.as_deref(), time.drift_max), (None, Duration::from_secs(600)));
 
@@ -230,7 +232,7 @@ fn samples_carry_the_frame_as_it_would_arrive() {
     let SampleInput::Text(text) = &profile.samples[0].input else { panic!("{:?}", profile.samples[0]) };
     let json: serde_json::Value = serde_json::from_str(text).unwrap();
     assert_eq!(json, serde_json::json!({"ts": 1_586_400_800_535_i64, "open": 0, "tilt": 1.2}));
-    let SampleExpectation::Readings { values, observed_at } = &profile.samples[0].expect else { panic!() };
+    let SampleExpectation::Readings { values, observed_at, .. } = &profile.samples[0].expect else { panic!() };
     assert_eq!(observed_at.unwrap().as_millis(), 1_586_400_800_535);
     assert_eq!(values[2], ("lock".to_owned(), None));
     assert_eq!(profile.samples[1].expect, SampleExpectation::Error("not valid JSON".to_owned()));
@@ -241,9 +243,11 @@ fn samples_carry_the_frame_as_it_would_arrive() {
     assert_eq!((read.blocks[1].address, read.blocks[1].words.as_slice()), (0, [0x4366, 0x8000].as_slice()));
     let SampleInput::Registers(read) = &meter.samples[1].input else { panic!() };
     assert_eq!((read.failures[0].count, read.failures[0].cause.as_str()), (2, "timeout"));
-    assert_eq!(meter.payload, PayloadFormat::Registers { gap_max: 10, registers_max: 60 });
+    let PayloadFormat::Registers(format) = &meter.payload else { panic!("{:?}", meter.payload) };
+    assert_eq!((format.gap_max, format.registers_max, format.bits_max), (125, 60, 2_000));
     let Origin::Register(field) = &meter.points[1].origin else { panic!() };
-    assert_eq!((field.value, field.bit, field.address), (RegisterType::U16, Some(3), 4));
+    assert_eq!((field.value, field.address), (RegisterType::U16, 4));
+    assert_eq!(field.bits, Some(Bits { from: 3, count: 1 }));
 }
 
 #[test]
@@ -422,7 +426,11 @@ fn names_of_points_are_unique_plain_and_not_those_of_qualities() {
     check("  - {name: 2tilt, path: x}\n", "points[5].name = \"2tilt\": not a name", "a letter first");
     check("  - {name: lock_q, path: x}\n", "points[5].name = \"lock_q\": names with _q", "");
     check("  - {path: x}\n", "points[5].name: this key is missing", "cover_open");
-    check("  - {name: x, register: {table: coil, address: 1}}\n", "points[5].register: the payload is JSON", "path:");
+    check(
+        "  - {name: x, register: {table: coil, address: 1}}\n",
+        "points[5].register: the payload's format is json",
+        "path:",
+    );
 }
 
 #[test]
@@ -432,11 +440,11 @@ fn a_register_point_says_what_is_wrong_with_it() {
     let at = |to: &str, expected: &str, mend: &str| {
         check(voltage, to, &format!("points[0].register{expected}"), mend);
     };
-    at("{table: input, address: 0, type: f64}", ".type = \"f64\": not one of the known words", "f32");
+    at("{table: input, address: 0, type: f128}", ".type = \"f128\": not one of the known words", "f32");
     at("{table: input, address: 65536, type: f32}", ".address = \"65536\": not a whole number from 0 to 65535", "");
-    at("{table: input, address: 0xFFFF, type: f32}", ".address: its second register lies behind", "0-based");
-    at("{table: input, address: 0, type: f32, bit: 1}", ".bit: a bit is taken from one register", "u16");
-    at("{table: input, address: 0, type: f32, order: acbd}", ".order = \"acbd\": not one of", "abcd");
+    at("{table: input, address: 0xFFFF, type: f32}", ".address = \"65535\": its last register lies behind", "0-based");
+    at("{table: input, address: 0, type: f32, bit: 1}", ".bit: only a whole number has bits", "type");
+    at("{table: input, address: 0, type: f32, order: acbd}", ".order = \"acbd\": not an order of 4 bytes", "cdab");
     at("{address: 0, type: f32}", ".table: this key is missing", "function 4");
     at("{table: input, type: f32}", ".address: this key is missing", "0-based");
     at("{table: coil, address: 1, bit: 1}", ".bit: a coil or discrete input is one bit", "");
@@ -450,14 +458,14 @@ fn a_register_point_says_what_is_wrong_with_it() {
     );
     check(
         "{table: holding, address: 4, bit: 4}",
-        "{table: holding, address: 4, type: i16}",
+        "{table: holding, address: 4, type: f16}",
         "points[2].register: its registers overlap",
-        "",
+        "overlap: allowed",
     );
     check(
         &format!("register: {voltage}"),
         "path: volt",
-        "points[0].path: the payload is registers, not JSON",
+        "points[0].path: the payload's format is registers",
         "register:",
     );
     check("format: registers", "format: registers, registers_max: 126", "payload.registers_max = \"126\"", "125");

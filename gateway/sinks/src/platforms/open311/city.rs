@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use kerbside_model::Timestamp;
+use kerbside_model::{Datum, Timestamp};
 use kerbside_runtime::{Clock, Metrics, Secret, tls};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -207,6 +207,7 @@ impl City {
             poll_interval: Duration::from_secs(60),
             settle: Duration::from_secs(1),
             zone: DEFAULT_ZONE.to_owned(),
+            datum: Datum::Wgs84,
         }
     }
 

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kerbside_model::geo::{Datum, convert};
 use kerbside_model::{CaseReport, CaseState};
 use kerbside_runtime::{Chain, Clock, Metrics, Secret};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -27,11 +28,10 @@ use crate::channels::shorten;
 use crate::channels::text::{Zone, ZoneError};
 use crate::http::{self, HttpError};
 use crate::platforms::answer::{self, Record};
-use crate::platforms::datum::to_wgs84;
 use crate::platforms::{Lookup, OpenCase, OpenOutcome, Opened, Platform, PlatformError, Progress, ToldState};
 
 /// One Open311 platform of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Open311Config {
     /// Name in the configuration.
     pub name: String,
@@ -57,6 +57,8 @@ pub struct Open311Config {
     pub settle: Duration,
     /// Time zone of the times in descriptions by its IANA name.
     pub zone: String,
+    /// The datum of `lat` and `long`; the specification asks for WGS84, and some platforms draw on another map.
+    pub datum: Datum,
 }
 
 /// What an endpoint speaks. XML is mandatory by the specification, JSON is not.
@@ -205,7 +207,7 @@ impl Open311 {
         }
         form.push(("service_code", self.service_code(&report.condition).to_owned()));
         if let Some(position) = report.position {
-            let (longitude, latitude) = to_wgs84(position, report.datum);
+            let (longitude, latitude) = convert(position, report.datum, self.config.datum);
             // Six decimals are eleven centimetres.
             form.push(("lat", format!("{latitude:.6}")));
             form.push(("long", format!("{longitude:.6}")));

@@ -1,5 +1,3 @@
-use kerbside_model::Datum;
-
 use super::city::{City, Dates, Fault, Manners};
 use super::*;
 use crate::test_data::report;
@@ -243,6 +241,7 @@ fn an_address_that_is_none_is_refused() {
             poll_interval: Duration::from_secs(60),
             settle: Duration::from_secs(20),
             zone: "UTC".to_owned(),
+            datum: Datum::Wgs84,
         };
         assert!(matches!(Open311::new(config, Clock::System, &Metrics::default()), Err(Open311Error::Url { .. })));
     }

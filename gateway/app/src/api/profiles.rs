@@ -1,0 +1,48 @@
+//! The profiles of the site, with their editions.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use kerbside_model::{Profile, Site};
+use serde_json::{Value, json};
+
+use super::ApiState;
+use super::error::ApiError;
+use super::view::List;
+use crate::shelf::facts;
+
+pub(super) async fn profiles(State(state): State<ApiState>) -> Json<List> {
+    let site = state.site.get();
+    let mut counts = vec![0_usize; site.facts().profiles.len()];
+    for device in site.devices() {
+        counts[usize::from(device.profile)] += 1;
+    }
+    let view = |(profile, devices): (&std::sync::Arc<Profile>, usize)| edition(profile, devices);
+    Json(List { items: site.facts().profiles.iter().zip(counts).map(view).collect(), next: None })
+}
+
+/// One profile with all that it says.
+pub(super) async fn profile(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    let site = state.site.get();
+    let found = site.facts().profiles.iter().find(|profile| profile.name == name);
+    let profile = found.ok_or_else(|| ApiError::not_found("profile in use", &name))?;
+    let mut view = edition(profile, devices_of(&site, &name));
+    view["facts"] = json!(facts(profile));
+    Ok(Json(view))
+}
+
+fn devices_of(site: &Site, name: &str) -> usize {
+    site.devices().iter().filter(|device| site.profile_of(device).name == name).count()
+}
+
+fn edition(profile: &Profile, devices: usize) -> Value {
+    json!({
+        "profile": profile.name,
+        "version": profile.version,
+        "hash": profile.content_hash(),
+        "kind": profile.kind.name(),
+        "vendor": profile.vendor,
+        "model": profile.model,
+        "points": profile.points.len(),
+        "devices": devices,
+    })
+}

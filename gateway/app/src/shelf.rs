@@ -1,0 +1,131 @@
+//! Device profiles from files and from the program, read together so that one can extend another.
+//!
+//! Turns YAML files, with the codecs that lie beside them, into checked profiles or into problems. Nothing is kept.
+
+mod facts;
+
+use std::io;
+use std::path::Path;
+
+use kerbside_engine::decode::{CodecProblem, check_codec};
+use kerbside_model::Profile;
+use kerbside_model::document::{Problem, Problems};
+use kerbside_model::profile::{Document, Layer, Shelf, ZONE_DEFAULT, no_scripts, parse_profile_with};
+
+pub use facts::{Difference, Facts, differences, facts};
+
+use crate::shipped;
+
+/// Reads a file.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+/// The shipped profiles.
+pub fn shipped_shelf(problems: &Problems) -> Shelf {
+    let mut shelf = Shelf::default();
+    for (name, text) in shipped::PROFILES {
+        let file = Path::new(shipped::FOLDER).join(name);
+        shelf.add(Layer::Shipped, &file.display().to_string(), text, problems);
+    }
+    shelf
+}
+
+/// One of them with everything that it takes from its parents. `zone` is put in where a device sends local times and
+/// the profile names no zone of its own.
+pub fn read_profile(
+    shelf: &Shelf,
+    document: &Document,
+    zone: &str,
+    read: ReadFile<'_>,
+    problems: &Problems,
+) -> Option<Profile> {
+    let before = problems.len();
+    let node = shelf.resolved(document, problems)?;
+    let beside = |script: &str| {
+        let path = Path::new(&document.file).parent().unwrap_or(Path::new("")).join(script);
+        let bytes = read(&path).map_err(|error| error.to_string())?;
+        String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+    };
+    let mut profile = match document.layer {
+        Layer::Own => parse_profile_with(&document.file, &node, &beside, problems),
+        Layer::Shipped => parse_profile_with(&document.file, &node, &no_scripts, problems),
+    };
+    if problems.len() > before {
+        return None;
+    }
+    if let Some(profile) = &mut profile {
+        profile.payload.put_zone(zone);
+        if let Some(problem) = check_codec(profile) {
+            problems.push(broken_codec(document, profile, problem));
+            return None;
+        }
+    }
+    profile
+}
+
+/// A script that does not compile, at its line in its own file where it has one.
+fn broken_codec(document: &Document, profile: &Profile, problem: CodecProblem) -> Problem {
+    let script = profile.payload.script().unwrap_or_default();
+    let is_beside = !script.is_empty();
+    let file = Path::new(&document.file).with_file_name(script).display().to_string();
+    let line = problem.line.map_or_else(String::new, |line| format!(" (line {line} of the codec)"));
+    Problem {
+        file: if is_beside { file } else { document.file.clone() },
+        line: problem.line.filter(|_| is_beside).map_or(0, |line| line as usize),
+        key: if is_beside { String::new() } else { "payload.source".to_owned() },
+        value: String::new(),
+        what: format!("the codec does not run: {}{}", problem.what, if is_beside { "" } else { &line }),
+        mend: "take the maker's file as it is; it must be a script with decodeUplink, Decode or Decoder".to_owned(),
+    }
+}
+
+/// The shipped profiles, checked.
+pub fn shipped_profiles(problems: &Problems) -> Vec<Profile> {
+    let shelf = shipped_shelf(problems);
+    let no_files = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
+    let read = |document| read_profile(&shelf, document, ZONE_DEFAULT, &no_files, problems);
+    shelf.documents().iter().filter_map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROFILE: &str = "
+profile: acme
+version: 1
+kind: drain
+vendor: Acme
+model: One
+payload: {format: codec, script: codecs/acme.js}
+points:
+  - {name: level_mm, path: level}
+samples:
+  - {name: one, hex: '01', readings: {level_mm: 1}}
+  - {name: bad, hex: '', error: failed}
+";
+
+    fn read(script: &str) -> Result<Profile, Vec<Problem>> {
+        let problems = Problems::default();
+        let mut shelf = Shelf::default();
+        shelf.add(Layer::Own, "profiles/acme.yaml", PROFILE, &problems);
+        let file = |path: &Path| match path.to_str() {
+            Some("profiles/codecs/acme.js") => Ok(script.as_bytes().to_vec()),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        };
+        let profile = read_profile(&shelf, &shelf.documents()[0], ZONE_DEFAULT, &file, &problems);
+        profile.ok_or_else(|| problems.into_sorted())
+    }
+
+    #[test]
+    fn a_codec_is_read_from_beside_its_profile() {
+        let profile = read("function Decoder(bytes) { return {level: bytes[0]}; }").unwrap();
+        assert_eq!(profile.payload.script(), Some("codecs/acme.js"));
+    }
+
+    #[test]
+    fn a_codec_that_does_not_compile_is_named_with_its_file_and_line() {
+        let problems = read("var level;\nfunction Decoder(bytes) { return {level: }; }\n").unwrap_err();
+        assert_eq!((problems[0].file.as_str(), problems[0].line), ("profiles/codecs/acme.js", 2), "{problems:?}");
+        assert!(problems[0].what.starts_with("the codec does not run: "), "{problems:?}");
+    }
+}

@@ -1,0 +1,43 @@
+//! Vendor codecs in a profile: a script in JavaScript that makes an object of the bytes of a message.
+
+use serde::{Deserialize, Serialize};
+
+use super::DocumentFormat;
+
+/// A script is no longer than this many bytes. The Things Stack takes 40 KB; the longest public ones have 150 KB.
+pub const CODEC_SOURCE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes that a codec may have on its heap, when its profile says nothing. The shipped samples take less than 100 KB.
+pub const CODEC_HEAP_BYTES_DEFAULT: u32 = 8 * 1024 * 1024;
+/// Interrupts that a frame may take, when its profile says nothing: about half a million branches and calls, 20 ms on a
+/// small box. The decoding of 250 bytes takes none or one.
+pub const CODEC_BUDGET_DEFAULT: u32 = 50;
+/// The port that a codec is told when the frame came without an envelope that names one, and the profile neither.
+pub const CODEC_PORT_DEFAULT: u8 = 1;
+
+/// How messages are read with a codec. The script's text is part of it, so a replay runs the very same script.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CodecFormat {
+    /// The script's file beside the profile, or empty when it stands in the profile.
+    pub script: String,
+    /// The script.
+    pub source: String,
+    /// FPort of messages that name none.
+    pub port: u8,
+    /// What the script finds as `variables`.
+    pub variables: Vec<(String, String)>,
+    /// Bytes that it may have on its heap.
+    pub heap_bytes_max: u32,
+    /// Interrupts that a frame may take, of about 10,000 branches and calls each.
+    pub budget: u32,
+    /// Where time and history stand in the data that it gives.
+    pub document: DocumentFormat,
+}
+
+impl CodecFormat {
+    /// Whether another one gives the same data for every message.
+    pub fn runs_like(&self, other: &CodecFormat) -> bool {
+        (self.heap_bytes_max, self.budget) == (other.heap_bytes_max, other.budget)
+            && self.variables == other.variables
+            && self.source == other.source
+    }
+}
