@@ -173,11 +173,18 @@ async fn a_late_answer_is_waited_out_and_counted() {
 #[tokio::test]
 async fn other_units_are_asked_while_one_owes_an_answer() {
     for (link, far) in rtu_links(|asked| if asked.unit == 1 { Reply::Nothing } else { Reply::Values }).await {
-        let (mut line, _) = line_of(config(link));
-        assert!(matches!(line.read(1, holding(5, 1)).await, Err(ReadError::Timeout(_))));
-        let words = read_in_time(&mut line, 2, holding(5, 1), "of the other unit").await;
-        assert_eq!(words, held(2, holding(5, 1)));
-        assert!(matches!(line.read(1, holding(5, 1)).await, Err(ReadError::Timeout(_))));
+        // A busy machine may be slow, but not time after time; a line that waits for what is owed always is.
+        let mut took = Vec::new();
+        while took.last().is_none_or(|took| *took >= TIMEOUT) {
+            assert!(took.len() < TRIES as usize, "{took:?} over {link}");
+            let (mut line, _) = line_of(config(link.clone()));
+            assert!(matches!(line.read(1, holding(5, 1)).await, Err(ReadError::Timeout(_))));
+            let began = Clock::stamp();
+            let words = read_in_time(&mut line, 2, holding(5, 1), "of the other unit").await;
+            took.push(began.elapsed());
+            assert_eq!(words, held(2, holding(5, 1)));
+            assert!(matches!(line.read(1, holding(5, 1)).await, Err(ReadError::Timeout(_))));
+        }
         let asked: Vec<u8> = far.asked.lock().unwrap().iter().map(|asked| asked.unit).collect();
         assert_eq!((asked.first(), asked.last()), (Some(&1), Some(&1)));
     }
