@@ -48,6 +48,7 @@ fn wrong(text: &str) -> Vec<(usize, String)> {
 /// What is wrong, the text, and where it is reported.
 type Mistake<'a> = (&'a str, &'a str, &'a [(usize, &'a str)]);
 
+// Long because it is a table: each mistake stands beside where it must be reported.
 #[test]
 fn each_mistake_is_reported_at_its_line_and_key() {
     let mqtt =
