@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod gateway;
+mod html;
 pub mod live;
 pub mod pipeline;
 pub mod reload;

@@ -79,6 +79,7 @@ const APP_BANS: &[(&str, &[&str])] = &[
     ("config", &["api", "cli", "console", "gateway", "pipeline"]),
     ("live", &["api", "cli", "config", "console", "gateway", "pipeline"]),
     ("reload", &["api", "cli", "config", "console", "gateway", "pipeline"]),
+    ("html", &["api", "cli", "config", "console", "gateway", "pipeline"]),
     ("trial", &["api", "cli", "console", "gateway", "pipeline"]),
     ("pipeline", &["api", "cli", "config", "console", "gateway"]),
     ("console", &["api", "cli", "config", "gateway", "pipeline"]),

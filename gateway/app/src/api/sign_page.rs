@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::ApiState;
 use super::actions::act;
 use super::lists::stored;
+use crate::html::escape;
 
 /// Longer names are cut.
 const NAME_CHARACTERS_MAX: usize = 40;
@@ -131,21 +132,6 @@ fn frame(heading: &str, body: &str) -> String {
          .done{{background:#dfd;padding:1em;border-radius:.3em}}</style><h1>{0}</h1>{body}</html>",
         escape(heading)
     )
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

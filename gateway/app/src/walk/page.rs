@@ -6,6 +6,7 @@ use kerbside_engine::{WalkDeviceView, WalkOutcome, WalkView};
 use kerbside_model::vocabulary::Kind;
 
 use super::{Occasion, Totals, battery, signal, value, words};
+use crate::html::escape;
 
 /// How often the phone's page asks again. A frame is on the page within this and the blink of an eye.
 const REFRESH_SECONDS: u32 = 5;
@@ -187,19 +188,4 @@ fn frame(title: &str, style: &str, more: &str, body: &str) -> String {
          <meta name=viewport content=\"width=device-width,initial-scale=1\">{more}<title>{title}</title>\
          <style>{style}</style></head><body>{body}</body></html>\n"
     )
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
