@@ -58,7 +58,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &["explain"],
     &["cases", "walk"],
     &["engine"],
-    &["again", "babble", "change", "clocks", "incidents", "masks", "snapshot", "view", "walk_test"],
+    &["again", "babble", "change", "clocks", "gone", "incidents", "masks", "snapshot", "view", "walk_test"],
 ];
 
 /// What lib.rs of the engine exports at its top, and the module that it comes from.
@@ -80,6 +80,7 @@ const APP_BANS: &[(&str, &[&str])] = &[
     ("live", &["api", "cli", "config", "console", "gateway", "pipeline"]),
     ("reload", &["api", "cli", "config", "console", "gateway", "pipeline"]),
     ("html", &["api", "cli", "config", "console", "gateway", "pipeline"]),
+    ("wiretap", &["api", "cli", "config", "console", "gateway", "pipeline"]),
     ("trial", &["api", "cli", "console", "gateway", "pipeline"]),
     ("pipeline", &["api", "cli", "config", "console", "gateway"]),
     ("console", &["api", "cli", "config", "gateway", "pipeline"]),

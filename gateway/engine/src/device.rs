@@ -42,6 +42,8 @@ pub(crate) struct DeviceState {
     pub(crate) heard_at: Option<Timestamp>,
     /// By which source.
     pub(crate) heard_on: Option<Arc<str>>,
+    /// Since when its node or its broker says that it is gone, until it is heard again.
+    pub(crate) gone_at: Option<Timestamp>,
     /// Silence is not counted from before this: the gateway was not running, or its source was down.
     pub(crate) listening_since: Timestamp,
     /// The newest observation.
@@ -130,6 +132,7 @@ impl DeviceState {
     /// No memory may lie in the future after the clock was set back: it would hold up holds and hide frames until then.
     pub(crate) fn forget_future(&mut self, now: Timestamp) {
         self.heard_at = self.heard_at.map(|heard_at| heard_at.min(now));
+        self.gone_at = self.gone_at.map(|gone_at| gone_at.min(now));
         self.late_since = self.late_since.map(|late_since| late_since.min(now));
         self.observed_at = self.observed_at.min(now);
         self.placed_at = self.placed_at.min(now);
@@ -185,9 +188,13 @@ impl DeviceState {
         touched_conditions
     }
 
-    /// When the silence detector is due, counted from the last frame or from when we began to listen.
+    /// When the silence detector is due, counted from the last frame or from when we began to listen; at once for a device
+    /// that is gone.
     pub(crate) fn silent_at(&self, rule: &Rule, interval: Option<Duration>) -> Option<Timestamp> {
         let Rule::Silence { after, missed } = rule else { return None };
+        if self.gone_at.is_some() {
+            return self.gone_at;
+        }
         let span = after.or_else(|| interval.map(|interval| interval.mul_f64(*missed)))?;
         Some(self.heard_from().plus(span))
     }

@@ -20,6 +20,7 @@ mod drift;
 mod duplicates;
 mod engine;
 mod explain;
+mod gone;
 mod incidents;
 mod last;
 mod masks;

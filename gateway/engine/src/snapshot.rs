@@ -14,7 +14,7 @@ use crate::device::DeviceState;
 use crate::walk::Walk;
 
 /// Counts up with every change of what a snapshot holds or of what the engine would make of a stored batch.
-pub const ENGINE_VERSION: u32 = 4;
+pub const ENGINE_VERSION: u32 = 5;
 
 /// A snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -162,6 +162,7 @@ pub const CONDITIONS: &[Term] = &[
     term("disk_failing", "", "disk refused writes, nothing acknowledged", "磁盘曾拒绝写入，期间未确认报文"),
     term("write_budget_exceeded", "", "day's write budget used up", "当日写入预算用完"),
     term(WALK_TEST, "", "walk test running, no cases from its devices", "现场核验进行中，所涉设备不产生案件"),
+    term("component_failed", "", "part of the gateway failed and is started again", "网关组件异常，正在自动重启"),
     term("store_damaged", "", "database was damaged and salvaged", "数据库曾损坏，已抢救"),
 ];
 

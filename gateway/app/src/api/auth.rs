@@ -11,16 +11,28 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::ApiState;
+use super::error::ApiError;
+use crate::config::Role;
 
-/// The name of the account that a request came with.
+/// Who a request comes from.
 #[derive(Clone, Debug)]
-pub(super) struct Caller(pub(super) Option<String>);
+pub(super) struct Caller {
+    /// Name of the account; none where there are no accounts.
+    pub(super) name: Option<String>,
+    /// What it may do.
+    pub(super) role: Role,
+}
+
+impl Caller {
+    /// Somebody on this machine, when there are no accounts.
+    const LOCAL: Caller = Caller { name: None, role: Role::Operator };
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Caller, Self::Rejection> {
-        Ok(parts.extensions.get::<Caller>().cloned().unwrap_or(Caller(None)))
+        Ok(parts.extensions.get::<Caller>().cloned().unwrap_or(Caller::LOCAL))
     }
 }
 
@@ -33,8 +45,11 @@ pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, n
         return next.run(request).await;
     }
     match caller(&state, request.headers()) {
-        Some(name) => {
-            request.extensions_mut().insert(Caller(Some(name)));
+        Some(Caller { name, role: Role::Viewer }) if !is_looking(request.method()) => {
+            ApiError::forbidden(&name.unwrap_or_default()).into_response()
+        }
+        Some(caller) => {
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         None => {
@@ -42,6 +57,11 @@ pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, n
             (StatusCode::UNAUTHORIZED, challenge, "name and password of an account are needed").into_response()
         }
     }
+}
+
+/// Requests that change nothing and ask no device.
+fn is_looking(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// A page of another site can make a browser send simple forms, but no JSON and no other methods.
@@ -53,14 +73,14 @@ fn is_from_here(request: &Request) -> bool {
     content_type.is_some_and(|value| value.starts_with("application/json"))
 }
 
-fn caller(state: &ApiState, headers: &HeaderMap) -> Option<String> {
+fn caller(state: &ApiState, headers: &HeaderMap) -> Option<Caller> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let decoded = STANDARD.decode(value.strip_prefix("Basic ")?.trim()).ok()?;
     let text = String::from_utf8(decoded).ok()?;
     let (name, password) = text.split_once(':')?;
     let accounts = state.accounts.get();
     let account = accounts.iter().find(|account| account.name == name)?;
-    is_same(account.password.expose(), password).then(|| name.to_owned())
+    is_same(account.password.expose(), password).then(|| Caller { name: Some(name.to_owned()), role: account.role })
 }
 
 /// Compares digests under a fixed key, so that the time taken tells nothing about the password.

@@ -8,6 +8,7 @@ mod cases;
 pub mod check;
 mod demo;
 mod devices;
+mod frames;
 mod inventory;
 mod listen;
 mod modbus;
@@ -48,6 +49,8 @@ enum Command {
     Cases(cases::CasesArguments),
     /// Lists devices.
     Devices(devices::DevicesArguments),
+    /// Shows frames as they arrive at the running gateway, with what they gave or why they gave nothing.
+    Frames(frames::FramesArguments),
     /// Checks, takes over and gives back tables of devices.
     Inventory(inventory::InventoryArguments),
     /// Finds units on a Modbus bus and what their registers mean; never writes.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Cases(arguments) => cases::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Frames(arguments) => frames::run(&arguments),
         Command::Inventory(arguments) => inventory::run(&arguments),
         Command::Modbus(arguments) => modbus::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
@@ -104,6 +108,19 @@ pub fn main() -> ExitCode {
 /// Writes to standard output; a reader that went away is no failure of ours.
 fn say(text: &str) {
     drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// What a stranger sent must not steer the terminal.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => plain.push(character),
+            other if other.is_control() => plain.extend(other.escape_default()),
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn say_error(text: &str) {

@@ -43,12 +43,13 @@ use kerbside_sources::broker::BrokerConfig;
 use kerbside_sources::modbus::ModbusConfig;
 use kerbside_sources::mqtt::MqttConfig;
 
-pub use account::Account;
+pub use account::{Account, Role};
 pub use environment::{Environment, MemoryEnvironment, ProcessEnvironment};
 pub use fingerprint::Fingerprint;
 pub use general::{Limits, LogConfig, ReloadMode};
 pub use inventory::{TableFile, Tables};
 pub use platform::PlatformConfig;
+pub use profiles::Lineages;
 pub use store::{Preset, StoreSettings};
 
 use fingerprint::Recorder;
@@ -73,6 +74,8 @@ pub struct Config {
     pub zone: String,
     /// Profiles in use, inventory, address rules, duty and case policy.
     pub site: Arc<Site>,
+    /// What profiles extend.
+    pub lineages: Lineages,
     /// Every profile that is known, used or not.
     pub profiles: Vec<Arc<Profile>>,
     /// Brokers elsewhere.
@@ -257,6 +260,7 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
         zone: general.zone,
         site: Arc::new(Site::new(facts)),
         profiles: profiles.sound,
+        lineages: profiles.lineages,
         mqtt: sources.mqtt,
         brokers: sources.brokers,
         modbus: buses,

@@ -68,6 +68,7 @@ fn each_mistake_is_reported_at_its_line_and_key() {
             "accounts:\n  - {name: a, password: x}\n  - {name: a, password: y}\n",
             &[(3, "accounts[1].name")],
         ),
+        ("a role that is not there", "accounts: [{name: a, password: x, role: boss}]\n", &[(1, "accounts[0].role")]),
         ("an account without password", "accounts: [{name: a}]\n", &[(1, "accounts[0].password")]),
         (
             "two listeners on one port",

@@ -3,6 +3,7 @@
 
 import * as words from "/console/words.js";
 import { StreetMap, sign, svg } from "/console/map.js";
+import { LiveFrames } from "/console/frames.js";
 
 const POLL_MILLIS = 2000;
 /** Until every device is known once. */
@@ -20,7 +21,7 @@ const DEVICES_MAX = 20_000;
 const DEVICES_STEP_FIRST = 1000;
 /** Once all are known, they are renewed a few at a time. */
 const DEVICES_STEP = 200;
-const VIEWS = ["overview", "cases", "devices", "notices", "frames"];
+const VIEWS = ["overview", "cases", "devices", "live", "notices", "frames"];
 const SEVERITIES = ["critical", "major", "minor", "notice"];
 const MOVES = ["dispatched", "in_progress", "done", "closed", "void"];
 const FINAL = ["closed", "rejected", "void", "duplicate"];
@@ -202,6 +203,7 @@ function readAddress() {
   const [view, rest] = location.hash.slice(1).split("?");
   query = { ...Object.fromEntries(new URLSearchParams(rest)), view: VIEWS.includes(view) ? view : "overview" };
   $("by-status").value = query.status ?? "";
+  if (query.view !== "live" || document.hidden) live.close();
   page = 0;
   data.detail = null;
   render();
@@ -227,6 +229,7 @@ function wanted() {
       overview: { incidents: "incidents" },
       cases: { open: `cases?open=true&limit=${CASES_MAX}`, recent: "cases?limit=50" },
       notices: { notices: "notices?limit=100" },
+      devices: { profiles: "profiles" },
       frames: { unknown: `unknown-devices?limit=${FRAMES_MAX}`, undecoded: `undecoded?limit=${FRAMES_MAX}` },
     }[query.view] ?? {};
   const set = { status: "status", alarms: `alarms?state=active,stale&limit=${ALARMS_MAX}`, ...list };
@@ -310,6 +313,7 @@ function render() {
     overview: renderOverview,
     cases: renderCases,
     devices: renderDevices,
+    live: renderLive,
     notices: renderNotices,
     frames: renderFrames,
   })[query.view]();
@@ -600,8 +604,62 @@ function renderDevices() {
     count: found.length,
   });
   put($("pages"), data.complete ? count : `${count} · ${word("loading")}`);
+  renderProfiles();
   $("previous").disabled = page === 0;
   $("next").disabled = first + PAGE_ROWS >= found.length;
+}
+
+// ---- frames as they arrive ----
+
+const live = new LiveFrames(
+  { make, put, word, term, mark, exact, deviceLink },
+  {
+    form: $("live-filters"),
+    text: $("live-text"),
+    source: $("live-source"),
+    undecoded: $("live-undecoded"),
+    pause: $("live-pause"),
+    note: $("live-note"),
+    list: $("live"),
+    empty: $("live-empty"),
+  },
+);
+
+function renderLive() {
+  const prefix = "source/";
+  const sources = data.status.components.map((item) => item.component).filter((name) => name.startsWith(prefix));
+  const options = ["", ...sources.map((name) => name.slice(prefix.length))];
+  const select = $("live-source");
+  const print = language + JSON.stringify(options);
+  if (select.print !== print) {
+    const chosen = select.value;
+    const label = (name) => name || word("all_sources");
+    select.replaceChildren(...options.map((value) => make("option", { value }, label(value))));
+    select.value = options.includes(chosen) ? chosen : "";
+    select.print = print;
+  }
+  const only = $("live-only");
+  only.hidden = !query.only;
+  put(only, query.only ? word("only_device", { id: query.only }) : "");
+  if (!document.hidden) live.open({ device: query.only });
+}
+
+function renderProfiles() {
+  fill(
+    "profiles",
+    data.profiles?.items ?? [],
+    (item) => item.profile,
+    (item) =>
+      row(
+        ["profile", make("b", {}, `${item.profile} v${item.version}`), soft(`${item.vendor} ${item.model}`)],
+        ["kind", term("KINDS", item.kind)],
+        ["hash", make("span", { class: "id raw" }, item.hash)],
+        ["extends", item.extends.map((parent) => `${parent.profile} v${parent.version}`).join(" → ")],
+        ["points_count", String(item.points)],
+        ["devices", String(item.devices)],
+      ),
+    data.profiles ? word("no_profiles") : word("loading"),
+  );
 }
 
 function renderNotices() {
@@ -721,15 +779,22 @@ function showDevice(device) {
     ["service", term("SERVICES", device.service)],
     ["heard", device.heard_at ? exact(Date.parse(device.heard_at)) : word("never")],
     ["interval", device.interval_seconds ? lasting(device.interval_seconds) : ""],
-    ["profile", device.profile],
+    ["profile", profileText(device)],
     ["source", device.source],
     ["address", device.address],
     ["walk_device", device.in_walk_test ? word("yes") : ""],
     ["masked", device.masked_until ? `${exact(Date.parse(device.masked_until))} ${device.mask_reason ?? ""}` : ""],
   ]);
-  showActions("");
+  const frames = make("a", { href: `#live?only=${encodeURIComponent(device.id)}` }, word("frames_of_device"));
+  showActions(`frames ${device.id}`, frames);
   showTable("readings", ["point", "value", "quality", "observed"]);
   fill("detail-rows", device.readings ?? [], (reading) => reading.point, readingRow, word("no_readings"));
+}
+
+/** Name, version, content and where it comes from: what a report of a fault must say. */
+function profileText({ profile, profile_version: version, profile_hash: hash, profile_extends: parents }) {
+  const chain = (parents ?? []).map((parent) => ` ← ${parent.profile} v${parent.version}`).join("");
+  return `${profile} v${version} (${hash})${chain}`;
 }
 
 function readingRow(reading) {
@@ -853,6 +918,7 @@ function start() {
     renderStatic();
     $("by-status").value = query.status ?? "";
     render();
+    live.render();
   });
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   for (const id of ["search", "by-status", "by-kind"]) {
@@ -875,7 +941,11 @@ function start() {
   });
   $("ask-cancel").addEventListener("click", () => $("ask").close());
   window.addEventListener("hashchange", readAddress);
-  document.addEventListener("visibilitychange", () => (document.hidden ? running?.abort("newer") : poke()));
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) return poke();
+    live.close();
+    running?.abort("newer");
+  });
   setInterval(tellTime, 1000);
   readAddress();
 }

@@ -11,6 +11,8 @@ mod edges;
 mod envelopes;
 mod invariants;
 mod lifecycle;
+mod reread;
 mod senders;
+mod sparkplug;
 mod support;
 mod walk;

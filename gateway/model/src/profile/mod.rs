@@ -6,6 +6,7 @@ mod csv;
 mod parse;
 mod payload;
 mod registers;
+mod sparkplug;
 mod walk;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub use binary::{
 };
 pub use codec::{
     CODEC_BUDGET_DEFAULT, CODEC_HEAP_BYTES_DEFAULT, CODEC_PORT_DEFAULT, CODEC_SOURCE_BYTES_MAX, CodecFormat,
+    CodecOutput, NamedValues,
 };
 pub use csv::{CsvColumn, CsvFormat, CsvLayout};
 pub use parse::{
@@ -31,6 +33,7 @@ pub use registers::{
     Bits, ByteOrder, Half, Power, PowerMeaning, RegisterField, RegisterFormat, RegisterTime, RegisterType, Sign,
     TIME_PARTS_MAX, TextEncoding, TimeForm, TimePart, TimeParts,
 };
+pub use sparkplug::SparkplugFormat;
 pub use walk::WalkTrigger;
 
 use crate::alarm::Severity;
@@ -115,6 +118,8 @@ pub enum PayloadFormat {
     Cbor(DocumentFormat),
     /// Bytes that a script in JavaScript turns into an object, with places as in JSON.
     Codec(Arc<CodecFormat>),
+    /// Messages of Sparkplug B.
+    Sparkplug(SparkplugFormat),
 }
 
 /// Where the device's own time stands in a payload: at a place in JSON, or wherever its format has places.
@@ -264,6 +269,8 @@ pub enum Origin {
     Csv(Vec<CsvColumn>),
     /// What the envelope says of the radio link.
     Link(LinkField),
+    /// The first of these metrics of Sparkplug B that is there, by name.
+    Metric(Vec<String>),
 }
 
 /// A raw value in a profile, compared with what the device sent.

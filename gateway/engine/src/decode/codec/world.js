@@ -288,7 +288,7 @@
     #label;
     constructor(label = "utf-8", options = {}) {
       const known = { "utf-8": "utf-8", utf8: "utf-8", ascii: "windows-1252", "us-ascii": "windows-1252",
-        latin1: "windows-1252", "iso-8859-1": "windows-1252" };
+        latin1: "windows-1252", "iso-8859-1": "windows-1252", "utf-16": "utf-16le", "utf-16le": "utf-16le" };
       this.#label = known[String(label).toLowerCase()];
       if (this.#label === undefined) throw new RangeError("the encoding " + label + " is not known here");
       this.#isFatal = !!options.fatal;
@@ -299,8 +299,8 @@
       if (source === undefined) return "";
       const bytes = ArrayBuffer.isView(source)
         ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength) : new Uint8Array(source);
-      if (this.#label !== "utf-8") return latin1Text(bytes);
-      const text = utf8Text(bytes, this.#isFatal);
+      if (this.#label === "windows-1252") return latin1Text(bytes);
+      const text = this.#label === "utf-8" ? utf8Text(bytes, this.#isFatal) : textOfBytes(bytes, "utf16le");
       return !this.#keepsMark && text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
     }
   }
