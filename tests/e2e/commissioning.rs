@@ -114,6 +114,8 @@ async fn a_walk_test_is_begun_and_ended_from_the_phone_by_those_who_may() {
     gateway.log_in("street", "lantern");
     let page = gateway.get("/walk").await.text;
     assert!(page.contains("该账号只能查看") && !page.contains("<form"), "{page}");
+    let status = gateway.get("/api/v1/status").await.ok();
+    assert_eq!((&status["account"], &status["role"]), (&json!("street"), &json!("viewer")));
     for (path, body) in [
         ("/api/v1/walk", &begin),
         ("/api/v1/walk/finish", &json!({})),

@@ -19,6 +19,10 @@ const QUALITY: &str = "Quality";
 /// ... and its number for good.
 const QUALITY_GOOD: u64 = 192;
 
+/// More metrics than a message with names can hold within 1 MiB; without names, two bytes each would make a hundred times
+/// as many in memory.
+const METRICS_MAX: usize = 65_536;
+
 /// What a topic says that its message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageKind {
@@ -63,7 +67,9 @@ impl<'a> Topic<'a> {
             ("NCMD", false) | ("DCMD", true) => MessageKind::Command,
             _ => return None,
         };
-        let is_named = !group.is_empty() && !node.is_empty() && device != Some("");
+        // Names hold no wildcards (specification 4.1); a command to such a node would make the broker hang up.
+        let is_name = |name: &str| !name.is_empty() && !name.contains(['+', '#', '\0']);
+        let is_named = is_name(group) && is_name(node) && device.is_none_or(is_name);
         (is_named && levels.next().is_none()).then_some(Topic { kind, group, node, device })
     }
 
@@ -241,6 +247,10 @@ pub enum Content<'a> {
 impl Message {
     /// Reads a message. The error says in a sentence what is wrong.
     pub fn read(bytes: &[u8]) -> Result<Message, String> {
+        // No metric is shorter than its field's number and its own length.
+        if bytes.len() > 2 * METRICS_MAX && metrics_in(bytes) > METRICS_MAX {
+            return Err(format!("a message of Sparkplug B with more than {METRICS_MAX} metrics"));
+        }
         Message::decode(bytes).map_err(|error| format!("no message of Sparkplug B: {error}"))
     }
 
@@ -311,8 +321,35 @@ impl Metric {
     }
 }
 
-/// Nodes sign-extend a short integer to 32 bits, or do not: its own bits count.
+/// How many metrics a message has, up to the first field that cannot be skipped.
+fn metrics_in(bytes: &[u8]) -> usize {
+    const METRICS_TAG: u32 = 2;
+    let (mut rest, mut count) = (bytes, 0);
+    let mut skip = || {
+        let (tag, wire_type) = prost::encoding::decode_key(&mut rest).ok()?;
+        prost::encoding::skip_field(wire_type, tag, &mut rest, prost::encoding::DecodeContext::default()).ok()?;
+        Some(tag)
+    };
+    while let Some(tag) = skip() {
+        count += usize::from(tag == METRICS_TAG);
+    }
+    count
+}
+
+/// Nodes sign-extend a short integer to 32 bits or to 64, or do not: its own bits count, and more than those are no such
+/// integer.
 fn integer(bits: u64, datatype: u32) -> Content<'static> {
+    let width = match datatype {
+        datatype::INT8 => 8,
+        datatype::INT16 => 16,
+        datatype::INT32 => 32,
+        _ => 64,
+    };
+    let above = bits.checked_shr(width).unwrap_or_default();
+    let ones = [u32::MAX.into(), u64::MAX].map(|all: u64| all.checked_shr(width).unwrap_or_default());
+    if above != 0 && !ones.contains(&above) {
+        return Content::Other;
+    }
     Content::Number(match datatype {
         datatype::INT8 => f64::from(bits as u8 as i8),
         datatype::INT16 => f64::from(bits as u16 as i16),
@@ -357,6 +394,8 @@ mod tests {
             "spBv1.0/g/DBIRTH/n",
             "spBv1.0/g/DDATA/n/d/e",
             "spBv1.0//NDATA/n",
+            "spBv1.0/g/NDATA/n+",
+            "spBv1.0/g/DDATA/n/#",
             "spBv1.0/g/XDATA/n",
         ] {
             assert_eq!(topic(text), None, "{text}");
@@ -386,6 +425,9 @@ mod tests {
             (datatype::INT8, MetricValue::Int(0xFF), "Number(-1.0)"),
             (datatype::INT16, MetricValue::Int(0xFFFE), "Number(-2.0)"),
             (datatype::INT64, MetricValue::Long(u64::MAX), "Number(-1.0)"),
+            (datatype::INT32, MetricValue::Long(u64::MAX), "Number(-1.0)"),
+            (datatype::INT16, MetricValue::Int(70_000), "Other"),
+            (datatype::INT32, MetricValue::Long(5_000_000_000), "Other"),
             (datatype::UINT8, MetricValue::Int(200), "Number(200.0)"),
             (datatype::DATE_TIME, MetricValue::Long(5), "Number(5.0)"),
             (datatype::FLOAT, MetricValue::Float(0.1), "Number(0.1)"),
@@ -402,6 +444,13 @@ mod tests {
         }
         let null = Metric { is_null: Some(true), value: Some(MetricValue::Int(7)), ..Metric::default() };
         assert_eq!(null.content(), Content::Null);
+    }
+
+    #[test]
+    fn a_message_of_nothing_but_metrics_is_refused_before_it_takes_memory() {
+        assert!(Message::read(&[0x12, 0].repeat(METRICS_MAX)).is_ok());
+        let error = Message::read(&[0x12, 0].repeat(METRICS_MAX + 1)).unwrap_err();
+        assert!(error.contains("more than 65536 metrics"), "{error}");
     }
 
     #[test]

@@ -274,7 +274,14 @@ fn audit(subject: &str, action: &str) -> Audit {
 
 fn undecoded(address: &str, reason: UndecodedReason, payload: &[u8], at: i64) -> Undecoded {
     let frame = frame(address, payload, at);
-    Undecoded { frame, tags: None, address: address.to_owned(), device: None, reason, detail: "no such device".to_owned() }
+    Undecoded {
+        frame,
+        tags: None,
+        address: address.to_owned(),
+        device: None,
+        reason,
+        detail: "no such device".to_owned(),
+    }
 }
 
 fn undecoded_effects(frames: Vec<Undecoded>) -> Effects {
@@ -653,7 +660,8 @@ fn a_site_that_no_batch_changed_to_yet_is_kept_until_another_is_saved() {
             || {
                 let committed = commit_snapshot(&bench.store, frames(1), b"state");
                 bench.store.set_cursor("influx", committed.sequence).unwrap();
-                let oldest = bench.store.readable_batches_after(0, 1).unwrap().first().map_or(0, |batch| batch.sequence);
+                let oldest =
+                    bench.store.readable_batches_after(0, 1).unwrap().first().map_or(0, |batch| batch.sequence);
                 (oldest > 2, is_kept(&sites[1]))
             },
             |(has_gone, kept)| *has_gone && *kept == expected,

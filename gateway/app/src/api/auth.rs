@@ -1,5 +1,7 @@
 //! Who may come in. Without accounts the gateway listens on loopback only, and everybody on the machine may.
 
+use std::net::IpAddr;
+
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -42,6 +44,11 @@ pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, n
         return (StatusCode::FORBIDDEN, "a page of another site may not change anything here").into_response();
     }
     if state.accounts.get().is_empty() {
+        if !is_addressed_here(&request) {
+            let text =
+                "without accounts only this machine may change anything: open it as localhost, or set `accounts`";
+            return (StatusCode::FORBIDDEN, text).into_response();
+        }
         return next.run(request).await;
     }
     match caller(&state, request.headers()) {
@@ -71,6 +78,22 @@ fn is_from_here(request: &Request) -> bool {
     }
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|value| value.starts_with("application/json"))
+}
+
+/// Whether a request that changes something was sent to this machine by its address or as localhost. A page of another
+/// site can have its own name lead here, and then counts as a page of ours.
+fn is_addressed_here(request: &Request) -> bool {
+    if is_looking(request.method()) {
+        return true;
+    }
+    let Some(host) = request.headers().get(header::HOST) else { return true };
+    let host = host.to_str().unwrap_or_default();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let name = name.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 fn caller(state: &ApiState, headers: &HeaderMap) -> Option<Caller> {
@@ -107,6 +130,30 @@ pub(super) async fn harden(mut response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_accounts_a_page_whose_name_leads_to_this_machine_changes_nothing() {
+        let sent = |method: Method, host: Option<&str>| {
+            let mut request = Request::builder().method(method);
+            if let Some(host) = host {
+                request = request.header(header::HOST, host);
+            }
+            request.body(axum::body::Body::empty()).unwrap()
+        };
+        for host in
+            ["127.0.0.1:8080", "127.0.0.1", "[::1]:8080", "[::1]", "localhost", "LocalHost:80", "gate.localhost:80"]
+        {
+            assert!(is_addressed_here(&sent(Method::POST, Some(host))), "{host}");
+        }
+        for host in
+            ["evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "notlocalhost", "[::1", ""]
+        {
+            assert!(!is_addressed_here(&sent(Method::POST, Some(host))), "{host}");
+            assert!(!is_addressed_here(&sent(Method::DELETE, Some(host))), "{host}");
+            assert!(is_addressed_here(&sent(Method::GET, Some(host))), "{host}: who looks changes nothing");
+        }
+        assert!(is_addressed_here(&sent(Method::POST, None)), "no browser leaves it out");
+    }
 
     #[test]
     fn passwords_are_compared_whole() {

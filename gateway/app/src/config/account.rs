@@ -29,6 +29,16 @@ pub enum Role {
     Operator,
 }
 
+impl Role {
+    /// Its name in the configuration and the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+        }
+    }
+}
+
 /// Reads the key `accounts`.
 pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> Vec<Account> {
     let mut accounts: Vec<Account> = Vec::new();
@@ -40,7 +50,8 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> Vec<Account>
         } else if accounts.iter().any(|other| other.name == name) {
             inner.problem("name", &name, "there is another account of this name", "keep one of the two");
         }
-        let role = inner.choice("role", &[("viewer", Role::Viewer), ("operator", Role::Operator)]).unwrap_or_default();
+        let role =
+            inner.choice("role", &[Role::Viewer, Role::Operator].map(|role| (role.name(), role))).unwrap_or_default();
         accounts.push(Account { name, password, role });
         inner.finish();
     }

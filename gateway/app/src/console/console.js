@@ -125,7 +125,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-const present = (children) => children.filter((child) => child !== undefined && child !== null && child !== "");
+const present = (children) => children.filter((child) => ![undefined, null, false, ""].includes(child));
 
 function put(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
@@ -135,6 +135,8 @@ const mark = (kind, text) => make("span", { class: `mark ${kind}` }, text);
 const soft = (text) => (text ? make("span", { class: "soft" }, text) : null);
 const severityMark = (severity) => mark(severity, term("SEVERITIES", severity));
 const button = (text, onclick) => make("button", { type: "button", onclick }, text);
+/** The gateway refuses what an account that may only look does; so nothing is offered to it. */
+const mayAct = () => data.status?.role !== "viewer";
 
 /** A row of a table: pairs of heading and content. The heading shows on narrow screens. */
 function row(...cells) {
@@ -154,7 +156,7 @@ function fill(id, items, key, build, empty) {
   const old = body.rowsByKey ?? new Map();
   const rows = new Map();
   for (const item of items) {
-    const print = `${language}${JSON.stringify(item)}`;
+    const print = `${language}${mayAct()}${JSON.stringify(item)}`;
     const known = old.get(key(item));
     if (known?.print === print) {
       rows.set(key(item), known);
@@ -462,7 +464,7 @@ function renderIncidents() {
 function alarmRow(alarm) {
   const acknowledged = alarm.acknowledged
     ? soft(word("acknowledged", { by: alarm.acknowledged.by }))
-    : button(word("acknowledge"), () => acknowledge(alarm));
+    : mayAct() && button(word("acknowledge"), () => acknowledge(alarm));
   const caseLink = alarm.case_id ? make("a", { class: "id", href: caseAddress(alarm.case_id) }, alarm.case_id) : null;
   return row(
     ["severity", severityMark(alarm.severity)],
@@ -825,7 +827,7 @@ function showCase(item) {
     ["opened", exact(Date.parse(item.opened_at))],
     ["signed_by", item.signed ? `${item.signed.by}, ${exact(Date.parse(item.signed.at))}` : ""],
   ]);
-  showActions(JSON.stringify([item.id, item.state, item.signed]), ...caseActions(item));
+  showActions(JSON.stringify([item.id, item.state, item.signed, mayAct()]), ...caseActions(item));
   showTable("history", ["time", "state", "who", "note"]);
   fill(
     "detail-rows",
@@ -844,6 +846,7 @@ function showCase(item) {
 
 function caseActions(item) {
   if (FINAL.includes(item.state)) return [soft(word("case_over"))];
+  if (!mayAct()) return [soft(word("may_look"))];
   const about = `${inLanguage(item, "title")} · ${item.place || item.device}`;
   const path = `cases/${encodeURIComponent(item.id)}`;
   const actions = [];

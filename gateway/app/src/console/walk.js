@@ -5,6 +5,15 @@ const ANSWER_MILLIS_MAX = 10_000;
 
 const $ = (id) => document.getElementById(id);
 let failed = false;
+/** The name of whoever uses this phone. A browser without storage asks again. */
+const named = (name) => {
+  try {
+    if (name) localStorage.setItem("kerbside-name", name);
+    return localStorage.getItem("kerbside-name") ?? "";
+  } catch {
+    return "";
+  }
+};
 
 /** The page as the gateway makes it now. What somebody is typing, or is being asked, stays. */
 async function renew() {
@@ -33,7 +42,7 @@ async function send(form) {
   const body = {};
   for (const { name, value, type } of form.elements)
     if (name && value.trim()) body[name] = type === "number" ? Number(value) : value.trim();
-  if (body.by) localStorage.setItem("kerbside-name", body.by);
+  named(body.by);
   const answer = await fetch(form.dataset.path, {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -66,5 +75,5 @@ document.addEventListener("submit", (event) => {
 $("no").addEventListener("click", () => $("sure").close());
 document.addEventListener("visibilitychange", renew);
 const by = document.querySelector("input[name=by]");
-if (by) by.value = localStorage.getItem("kerbside-name") ?? "";
+if (by) by.value = named();
 setInterval(renew, RENEW_MILLIS);

@@ -355,6 +355,7 @@ export const WORDS = {
   led_elsewhere: ["This case is led by {platform}: move it there", "该案件由 {platform} 办理，请在该平台操作"],
   case_over: ["This case is over", "案件已结束"],
   your_name: ["Your name", "姓名"],
+  may_look: ["This account may look and not act.", "该账号只能查看，不能操作。"],
   name_hint: ["With an account, the account's name counts.", "使用账号登录时，以账号名为准。"],
   name_missing: ["Enter your name.", "请填写姓名。"],
   note_missing: ["Say why in the note.", "请在备注中说明原因。"],

@@ -95,7 +95,7 @@ fn seen(view: &WalkView, occasion: &Occasion) -> String {
             escape(place),
             escape(&why_zh),
             escape(&why),
-            or_dash(&signal(device)),
+            escape(or_dash(&signal(device))),
             or_dash(&occasion.local(device.last_frame_at)),
         )
         .expect("writing to a text cannot fail");

@@ -129,6 +129,26 @@ fn the_phone_shows_how_far_the_walk_is_and_what_to_do_next() {
 }
 
 #[test]
+fn what_a_device_sends_is_text_on_the_phone_and_no_markup_and_in_the_table_no_formula() {
+    let mut view = walk();
+    let said = ReadingView {
+        value: serde_json::json!("<img src=x>"),
+        unit: "<i>".to_owned(),
+        ..view.devices[0].readings[0].clone()
+    };
+    view.devices[0].readings = vec![said.clone()];
+    for page in [phone(Some(&view), &occasion(), &LOCAL), report(&view, &occasion())] {
+        assert!(
+            page.contains("&lt;img src=x&gt; &lt;i&gt;") && !page.contains("<img") && !page.contains("<i>"),
+            "{page}"
+        );
+    }
+    view.devices[0].readings = vec![ReadingView { value: serde_json::json!("=1+1"), ..said }];
+    let text = csv(&view, &occasion());
+    assert!(text.contains(",'=1+1 <i>,") && !text.contains(",=1+1"), "{text}");
+}
+
+#[test]
 fn every_outcome_says_why_in_both_languages() {
     let all = [WalkOutcome::Passed, WalkOutcome::Half, WalkOutcome::Heard, WalkOutcome::NotHeard, WalkOutcome::Gone];
     for outcome in all {

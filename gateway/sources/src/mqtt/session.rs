@@ -71,7 +71,7 @@ enum Event {
     Committed,
     Tick,
     Flushed(io::Result<()>),
-    SaveDue,
+    NodesDue,
     Read(io::Result<usize>),
 }
 
@@ -200,6 +200,9 @@ impl<'a> Session<'a> {
         link.accepted();
         link.files(self.context.credentials.problem());
         self.reconcile(link).await;
+        if let Some(sparkplug) = &mut self.sparkplug {
+            sparkplug.connected(Instant::now());
+        }
         let Err(end) = self.receive(link).await;
         match &end {
             // What came before the garbage is acknowledged, or it would come again with the garbage for ever.
@@ -257,7 +260,10 @@ impl<'a> Session<'a> {
                     link.files(self.context.credentials.problem());
                     self.handle(Event::Tick)?;
                 }
-                Event::SaveDue => self.save_births().await,
+                Event::NodesDue => {
+                    self.save_births().await;
+                    self.ask_nodes();
+                }
                 event => self.handle(event)?,
             }
         }
@@ -266,7 +272,7 @@ impl<'a> Session<'a> {
     /// Waits for whatever comes next. May be dropped at any time: every part of it can be taken up again.
     async fn wait(&mut self, reading: Reading) -> Event {
         let may_read = reading == Reading::Open && self.out.len() < OUT_BYTES_MAX;
-        let save_at = self.sparkplug.as_ref().filter(|_| reading == Reading::Open).and_then(|nodes| nodes.save_at());
+        let nodes_at = self.sparkplug.as_ref().filter(|_| may_read).and_then(|nodes| nodes.due_at());
         tokio::select! {
             biased;
             () = self.shutdown.cancelled(), if !self.is_ending => Event::Shutdown,
@@ -275,7 +281,7 @@ impl<'a> Session<'a> {
             flushed = flush(&mut self.writer, &mut self.out), if self.unflushed_since.is_some() => {
                 Event::Flushed(flushed)
             }
-            () = tokio::time::sleep_until(save_at.unwrap_or_else(Instant::now)), if save_at.is_some() => Event::SaveDue,
+            () = tokio::time::sleep_until(nodes_at.unwrap_or_else(Instant::now)), if nodes_at.is_some() => Event::NodesDue,
             read = read(&mut self.reader, &mut self.inbox, self.gather.until), if may_read => Event::Read(read),
         }
     }
@@ -291,7 +297,7 @@ impl<'a> Session<'a> {
                 self.last_sent = Instant::now();
             }
             Event::Flushed(Err(source)) => return Err(self.broken(source)),
-            Event::Shutdown | Event::Read(_) | Event::SaveDue => {}
+            Event::Shutdown | Event::Read(_) | Event::NodesDue => {}
         }
         Ok(())
     }
@@ -384,6 +390,18 @@ impl<'a> Session<'a> {
             self.sending();
         }
         taken.payload
+    }
+
+    /// Asks nodes for births that did not come.
+    fn ask_nodes(&mut self) {
+        let Some(sparkplug) = &mut self.sparkplug else { return };
+        let commands = sparkplug.asks_due(Instant::now(), self.context.clock.now());
+        for (topic, payload) in &commands {
+            put_publish(self.context.config.version, topic, payload, &mut self.out);
+        }
+        if !commands.is_empty() {
+            self.sending();
+        }
     }
 
     async fn save_births(&mut self) {

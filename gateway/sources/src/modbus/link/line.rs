@@ -4,7 +4,8 @@
 //! question that is cancelled takes the stream with it. On RTU a unit that has not answered in time owes an answer: a
 //! question whose answer would look the same waits until the owed one has come or for the unit's timeout once more.
 //! Other units are asked meanwhile, and the unit itself for what has another function or length, because a frame says
-//! that much. So a late answer is never taken for the next one. On TCP answers of other transactions are dropped.
+//! that much. An exception says no length: while another answer of its function is owed it counts only when nothing
+//! follows it. So a late answer is never taken for the next one. On TCP answers of other transactions are dropped.
 //!
 //! Nothing survives a crash. Metrics: see the module above.
 
@@ -358,8 +359,6 @@ impl Line {
                 connection.deaf = 0;
                 self.fruitless = 0;
                 self.backoff.reset();
-                self.thought = Some((ended - began).saturating_sub(self.wire_time(&ask.question)));
-                self.settle_debt(&ask);
             }
             Err(ReadError::Lost(_)) => {
                 let until = ended + self.timeout(ask.unit);
@@ -412,7 +411,8 @@ impl Line {
             Frames::Mbap(mbap) => mbap.write(unit, &question, &mut request),
         }
         // What a unit has time for is to think; what the line takes for the bytes comes on top.
-        let until = Clock::stamp() + wait + self.wire_time(&question);
+        let (began, wire_time) = (Clock::stamp(), self.wire_time(&question));
+        let until = began + wait + wire_time;
         if self.config.link.is_rtu() {
             let debt = Debt { question, until: until + self.timeout(unit) };
             self.owing.entry(unit).or_default().push(debt);
@@ -422,14 +422,29 @@ impl Line {
             Ok(Err(error)) => return Err(ReadError::Lost(error)),
             Err(_) => return Err(ReadError::Lost(io::ErrorKind::TimedOut.into())),
         }
+        // An exception that may be the one to an earlier question.
+        let mut doubtful = None;
         loop {
             if !connection.receive(until).await? {
-                return Err(complaint(connection).unwrap_or(ReadError::Timeout(wait)));
+                // Either may still come, so both stay owed.
+                let complaint = || complaint(connection).unwrap_or(ReadError::Timeout(wait));
+                return Err(doubtful.unwrap_or_else(complaint));
             }
             connection.deaf = 0;
-            if let Some(result) = connection.take(unit, &question) {
-                connection.is_odd = matches!(&connection.frames, Frames::Rtu(rtu) if rtu.has_rest());
-                return result;
+            while let Some(result) = connection.take(unit, &question) {
+                match result {
+                    Err(error @ ReadError::Exception(_)) if doubtful.is_none() && self.may_be_late(&ask) => {
+                        doubtful = Some(error);
+                    }
+                    result => {
+                        connection.is_odd = matches!(&connection.frames, Frames::Rtu(rtu) if rtu.has_rest());
+                        if matches!(result, Ok(_) | Err(ReadError::Exception(_))) {
+                            self.thought = Some((Clock::stamp() - began).saturating_sub(wire_time));
+                        }
+                        self.settle_debts(&ask, doubtful.is_some());
+                        return result;
+                    }
+                }
             }
         }
     }
@@ -440,9 +455,18 @@ impl Line {
         self.timing.character.saturating_mul(bytes as u32)
     }
 
-    /// The answer that the last question has made the unit owe has come.
-    fn settle_debt(&mut self, ask: &Ask) {
+    /// Whether an exception may be the answer to an earlier question, which the unit still owes.
+    fn may_be_late(&self, ask: &Ask) -> bool {
+        self.owing.get(&ask.unit).is_some_and(|debts| oldest_like(debts, ask).is_some())
+    }
+
+    /// The answer that the last question has made the unit owe has come, and before it perhaps one that is older.
+    fn settle_debts(&mut self, ask: &Ask, has_late_exception: bool) {
         let Some(debts) = self.owing.get_mut(&ask.unit) else { return };
+        if has_late_exception && let Some(position) = oldest_like(debts, ask) {
+            debts.remove(position);
+            self.metrics.count_late(1);
+        }
         debts.pop();
         if debts.is_empty() {
             self.owing.remove(&ask.unit);
@@ -603,6 +627,12 @@ impl Line {
         };
         Ok(connection)
     }
+}
+
+/// The oldest question of the same function before the last one, whose exception would look like that to the last one.
+fn oldest_like(debts: &[Debt], ask: &Ask) -> Option<usize> {
+    let (_, before) = debts.split_last()?;
+    before.iter().position(|debt| debt.question.function() == ask.question.function())
 }
 
 /// Why there was no answer, where bytes came that were none.

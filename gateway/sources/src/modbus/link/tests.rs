@@ -253,6 +253,49 @@ async fn after_a_short_wait_a_unit_is_asked_at_once_for_what_cannot_be_mistaken(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_exception_is_not_taken_for_the_answer_to_a_question_of_another_length() {
+    let short = TIMEOUT / 10;
+    // A unit that does one thing after the other: the refusal is late, and what was asked behind it comes behind it.
+    for behind in [Duration::ZERO, short] {
+        let script = move |asked: Asked| match asked.address {
+            50 => Reply::LateException(short * 3, 2),
+            60 => Reply::Late(short * 2 + behind),
+            80 => Reply::Exception(2),
+            _ => Reply::Values,
+        };
+        for link in rtu_in_memory() {
+            let Memory { mut line, metrics, .. } = line_in_memory(link, script);
+            assert!(matches!(line.read_within(1, holding(50, 2), short).await, Err(ReadError::Timeout(_))));
+            assert_eq!(line.read(1, holding(60, 3)).await.unwrap(), held(1, holding(60, 3)), "{behind:?}");
+            assert_eq!(metric(&metrics, "kerbside_modbus_answers_late_total{source=\"poles\"}"), 1.0);
+            for address in [70, 71] {
+                let (took, words) = time_of(line.read(1, holding(address, 3))).await;
+                assert_eq!(words.unwrap(), held(1, holding(address, 3)));
+                assert!(took < MOMENT, "{took:?}: nothing is owed any more");
+            }
+            let (took, refused) = time_of(line.read(1, holding(80, 3))).await;
+            assert!(matches!(refused, Err(ReadError::Exception(_))) && took < MOMENT, "{took:?} {refused:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exception_that_nothing_else_follows_is_the_answer_although_another_one_is_owed() {
+    let script = |asked: Asked| match asked.address {
+        50 => Reply::Nothing,
+        60 => Reply::Exception(2),
+        _ => Reply::Values,
+    };
+    for link in rtu_in_memory() {
+        let mut line = line_in_memory(link, script).line;
+        assert!(matches!(line.read(1, holding(50, 2)).await, Err(ReadError::Timeout(_))));
+        let refused = line.read(1, holding(60, 3)).await;
+        assert!(matches!(refused, Err(ReadError::Exception(_))), "{refused:?}");
+        assert_eq!(line.read(1, holding(70, 3)).await.unwrap(), held(1, holding(70, 3)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_line_tells_how_long_a_unit_has_thought() {
     let thinks = Duration::from_millis(70);
     let script = move |asked: Asked| if asked.unit == 1 { Reply::Late(thinks) } else { Reply::Nothing };
@@ -444,7 +487,7 @@ async fn read_at_random(mut line: Line, is_well: &AtomicBool, seed: u64) {
 
 fn random_rtu_fault(random: &mut Rng) -> Reply {
     let noise: Vec<u8> = (0..random.usize(1..20)).map(|_| random.u8(..)).collect();
-    match random.u8(..13) {
+    match random.u8(..14) {
         0 => Reply::Nothing,
         1 | 2 => Reply::Late(TIMEOUT.mul_f64(1.1 + 0.4 * random.f64())),
         3 => Reply::Noise(noise),
@@ -456,6 +499,7 @@ fn random_rtu_fault(random: &mut Rng) -> Reply {
         9 => Reply::OtherFunction,
         10 => Reply::Extra(noise),
         11 => Reply::Twice,
+        12 => Reply::LateException(TIMEOUT.mul_f64(1.1 + 0.4 * random.f64()), random.u8(1..12)),
         _ => Reply::Exception(random.u8(1..12)),
     }
 }

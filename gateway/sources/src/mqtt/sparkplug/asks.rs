@@ -8,6 +8,8 @@ use tokio::time::Instant;
 const WAIT_FIRST: Duration = Duration::from_secs(10);
 /// A node that answers is not asked sooner: over a link that loses messages there is always a reason to.
 const WAIT_ANSWERED: Duration = Duration::from_secs(60);
+/// One that is left alone for longer than this was asked in vain for more than two minutes.
+const WAIT_MUTE: Duration = Duration::from_secs(80);
 /// A node that never answers does not know the command.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Births are long, and after a start of the gateway every node has a reason: so many nodes are asked in one second.
@@ -18,12 +20,23 @@ const ASKS_PER_SECOND: u32 = 10;
 pub(super) struct Asked {
     at: Instant,
     wait: Duration,
+    is_answered: bool,
 }
 
 impl Asked {
     /// The birth came.
     pub(super) fn answered(&mut self) {
-        self.wait = WAIT_ANSWERED;
+        (self.wait, self.is_answered) = (WAIT_ANSWERED, true);
+    }
+
+    /// It did not answer for minutes: nobody should wait for it.
+    pub(super) fn is_mute(&self) -> bool {
+        !self.is_answered && self.wait > WAIT_MUTE
+    }
+
+    /// It was asked so often that it does not know the command, or is not there.
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.wait >= WAIT_MAX
     }
 }
 
@@ -49,8 +62,9 @@ impl Pace {
             return false;
         }
         self.asks += 1;
-        let wait = asked.map_or(WAIT_FIRST, |asked| (asked.wait * 2).min(WAIT_MAX));
-        *asked = Some(Asked { at: now, wait });
+        let unanswered = asked.filter(|asked| !asked.is_answered);
+        let wait = unanswered.map_or(WAIT_FIRST, |asked| (asked.wait * 2).min(WAIT_MAX));
+        *asked = Some(Asked { at: now, wait, is_answered: false });
         true
     }
 }
@@ -80,6 +94,7 @@ mod tests {
         asked.as_mut().unwrap().answered();
         assert!(!pace.ask(&mut asked, start + Duration::from_secs(59)));
         assert!(pace.ask(&mut asked, start + Duration::from_secs(60)));
+        assert!(pace.ask(&mut asked, start + Duration::from_secs(70)), "this time it did not answer");
     }
 
     #[test]

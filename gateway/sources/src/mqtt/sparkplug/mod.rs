@@ -31,11 +31,16 @@ use tracing::{debug, info, warn};
 
 use self::asks::Pace;
 use self::file::Stored;
-use self::table::{Fault, Heard, Table, is_reached};
+use self::table::{Fault, Heard, Moment, Table, is_reached};
 use super::MqttConfig;
 
 /// Writing is shared by the births of so long: after an outage of the broker all nodes are born at once.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Nodes whose birth is wanted are looked through this often: one that has nothing to send must be asked too.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// A node that sends its birth or the next of its data by itself so soon after the gateway came back is not asked.
+const AWAY_GRACE: Duration = Duration::from_secs(30);
 
 /// Whether a node is asked for its birth when something is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,10 @@ pub(super) struct Sparkplug {
     /// Whether writing failed the last time.
     has_failed: bool,
     pace: Pace,
+    /// When nodes are looked through that are to be asked; `None` when no birth is wanted.
+    ask_at: Option<Instant>,
+    /// Until when nodes are not asked only because the gateway was away.
+    away_until: Instant,
     counters: Counters,
 }
 
@@ -112,6 +121,8 @@ impl Sparkplug {
             saved_at: None,
             has_failed: false,
             pace: Pace::new(Instant::now()),
+            ask_at: None,
+            away_until: Instant::now(),
             counters: Counters::new(metrics, source),
         }
     }
@@ -130,8 +141,11 @@ impl Sparkplug {
             return as_it_is;
         }
         let Ok(mut message) = Message::read(payload) else { return as_it_is };
-        let heard = self.table.hear(&topic, &mut message, flags);
+        let heard = self.table.hear(&topic, &mut message, flags, Moment { now, rebirth: self.rebirth });
         self.count(&topic, &heard);
+        if heard.fault.is_some() && self.rebirth == Rebirth::Ask {
+            self.ask_at = self.ask_at.or(Some(now + ASK_INTERVAL));
+        }
         let payload = if heard.is_changed { Cow::Owned(message.to_bytes()) } else { Cow::Borrowed(payload) };
         let command = heard.fault.and_then(|fault| self.ask(&topic, fault, now, wall));
         Taken { payload, command }
@@ -157,17 +171,44 @@ impl Sparkplug {
         if self.rebirth == Rebirth::Never || !self.pace.ask(self.table.asked(topic), now) {
             return None;
         }
-        let reason = fault.name();
-        self.counters.asked.with_label_values(&[self.source.as_str(), reason]).inc();
-        info!(source = %self.source, group = topic.group, node = topic.node, reason, "node asked for its birth");
-        let command = Message::rebirth_command(u64::try_from(wall.0).unwrap_or_default());
-        Some((command_topic(topic.group, topic.node), command.to_bytes()))
+        Some(self.command((topic.group, topic.node), fault, wall))
     }
 
-    /// When births are to be written, if there are new ones.
-    pub(super) fn save_at(&self) -> Option<Instant> {
+    fn command(&self, (group, node): (&str, &str), fault: Fault, wall: Timestamp) -> (String, Vec<u8>) {
+        let reason = fault.name();
+        self.counters.asked.with_label_values(&[self.source.as_str(), reason]).inc();
+        info!(source = %self.source, group, node, reason, "node asked for its birth");
+        let command = Message::rebirth_command(u64::try_from(wall.0).unwrap_or_default());
+        (command_topic(group, node), command.to_bytes())
+    }
+
+    /// The gateway is connected, and was not before: what nodes sent meanwhile at QoS 0 is lost, and one that reports by
+    /// exception may not send it again for days.
+    pub(super) fn connected(&mut self, now: Instant) {
+        if self.rebirth == Rebirth::Never {
+            return;
+        }
+        self.table.was_away();
+        self.away_until = now + AWAY_GRACE;
+        self.ask_at = self.table.is_wanting().then_some(now + ASK_INTERVAL);
+    }
+
+    /// Topics and payloads of what is to be published now, because births are wanted that did not come.
+    pub(super) fn asks_due(&mut self, now: Instant, wall: Timestamp) -> Vec<(String, Vec<u8>)> {
+        if self.ask_at.is_none_or(|ask_at| now < ask_at) {
+            return Vec::new();
+        }
+        let nodes = self.table.to_ask(&mut self.pace, now, now >= self.away_until);
+        self.ask_at = self.table.is_wanting().then_some(now + ASK_INTERVAL);
+        let parts = nodes.iter().filter_map(|(key, fault)| Some((key.split_once('/')?, *fault)));
+        parts.map(|(node, fault)| self.command(node, fault, wall)).collect()
+    }
+
+    /// When births are to be written or nodes to be asked, if there are any.
+    pub(super) fn due_at(&self) -> Option<Instant> {
         let is_wanted = self.is_unsaved && self.file.is_some();
-        is_wanted.then(|| self.saved_at.map_or_else(Instant::now, |saved_at| saved_at + SAVE_INTERVAL))
+        let save_at = is_wanted.then(|| self.saved_at.map_or_else(Instant::now, |saved_at| saved_at + SAVE_INTERVAL));
+        [save_at, self.ask_at].into_iter().flatten().min()
     }
 
     /// Writes new births, if it is time to.

@@ -1,21 +1,25 @@
 //! What the births of Sparkplug nodes have said: names and datatypes of metrics by their aliases.
 //!
 //! Turns data that bear only aliases into data that bear names, and says what is missing for it. A death ends a session
-//! and takes its aliases with it. After a gap in the count of a node the names are still used while it is asked for its
-//! birth: nodes keep their aliases from birth to birth nearly always, and an alarm that is thrown away for fear of the
-//! rare one that does not is worse. A value that does not fit the datatype of its name is left unnamed.
+//! and takes its aliases with it. After a gap in the count of a node that is explained by a few lost data the names are
+//! still used while it is asked for its birth. Where the count went back, a lost birth is the likelier cause (it counts
+//! from 0), and aliases may stand for other metrics now: a value under a wrong name could open a wrong case, so nothing is
+//! named by an alias until the birth comes, but for a minute at most, or a node that answers nobody would be lost. A value
+//! that does not fit the datatype of its name is left unnamed, and so is one whose alias the birth gave twice.
 //!
 //! **Limits**: 4096 nodes and 32 MiB; who was heard least recently is forgotten, and asked for its birth when it is heard.
 //! What survives a crash is in `file`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kerbside_model::FrameFlags;
 use kerbside_model::sparkplug::{Content, Message, MessageKind, Metric, Topic, datatype};
 use tokio::time::Instant;
 
-use super::asks::Asked;
+use super::Rebirth;
+use super::asks::{Asked, Pace};
 
 /// A gateway serves a district; each node is a box with devices behind it.
 pub(super) const NODES_MAX: usize = 4_096;
@@ -25,6 +29,21 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 const METRIC_BYTES: usize = 64;
 /// A message is one that comes again when it lies less than half the count behind.
 const BEHIND_MAX: u8 = 128;
+
+/// What one message may grow by the names that it is given: with a long name behind it an alias of four bytes would
+/// otherwise make gigabytes of a message.
+const NAMED_BYTES_MAX: usize = 1024 * 1024;
+/// Group, node and device together; the inventory's addresses are shorter (128 bytes).
+const ADDRESS_BYTES_MAX: usize = 512;
+/// How long nothing is named by an alias after the count of a node went back: it was asked three times by then.
+const DOUBT_MAX: Duration = Duration::from_secs(60);
+
+/// When a message is heard, and whether its node can be asked for what is missing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    pub(super) rebirth: Rebirth,
+}
 
 /// Every node that was heard, by `group/node`.
 #[derive(Debug, Default)]
@@ -50,6 +69,10 @@ pub(super) struct Node {
     pub(super) devices: BTreeMap<String, Names>,
     /// When it was asked for its birth.
     pub(super) asked: Option<Asked>,
+    /// Why its birth is wanted, until it comes.
+    pub(super) wanted: Option<Fault>,
+    /// Until when its aliases may stand for something else.
+    pub(super) in_doubt_until: Option<Instant>,
     /// The number of its last message among those of all nodes.
     pub(super) heard: u64,
 }
@@ -78,6 +101,8 @@ pub(super) enum Fault {
     NotBorn,
     /// It uses an alias that its birth did not name, or for another type of value.
     UnknownAlias,
+    /// The gateway was away, and nothing says that it missed nothing.
+    Away,
 }
 
 impl Fault {
@@ -87,6 +112,7 @@ impl Fault {
             Fault::Gap => "gap",
             Fault::NotBorn => "not_born",
             Fault::UnknownAlias => "unknown_alias",
+            Fault::Away => "away",
         }
     }
 }
@@ -108,29 +134,68 @@ pub(super) struct Heard {
 
 impl Table {
     /// Takes a message, and gives its metrics their names.
-    pub(super) fn hear(&mut self, topic: &Topic<'_>, message: &mut Message, flags: FrameFlags) -> Heard {
-        if matches!(topic.kind, MessageKind::Command | MessageKind::State) || flags.retained {
+    pub(super) fn hear(
+        &mut self,
+        topic: &Topic<'_>,
+        message: &mut Message,
+        flags: FrameFlags,
+        moment: Moment,
+    ) -> Heard {
+        let is_long = topic.group.len() + topic.node.len() + topic.device.map_or(0, str::len) > ADDRESS_BYTES_MAX;
+        if matches!(topic.kind, MessageKind::Command | MessageKind::State) || flags.retained || is_long {
             return Heard::default();
         }
         let key = key_of(topic);
         let before = self.prepare(&key, topic.kind);
         let mut heard = match (topic.kind, topic.device) {
             (MessageKind::Birth, None) => self.node_birth(&key, message, flags),
-            (MessageKind::Birth, Some(device)) => self.device_birth(&key, device, message, flags),
+            (MessageKind::Birth, Some(device)) => self.device_birth(&key, device, message, (flags, moment)),
             (MessageKind::Death, None) => self.node_death(&key, message),
             (MessageKind::Death, Some(device)) => {
                 let node = self.node(&key);
-                let mut heard = node.count(message, flags);
+                let mut heard = node.count(message, flags, moment);
                 heard.is_news = node.devices.remove(device).is_some();
                 heard
             }
-            (_, device) => self.node(&key).data(device.unwrap_or_default(), message, flags),
+            (_, device) => self.node(&key).data(device.unwrap_or_default(), message, flags, moment),
         };
         if let Some(before) = before {
             self.weigh(&key, before);
         }
         heard.fault = heard.fault.filter(|_| !flags.redelivered);
+        if let Some((fault, node)) = heard.fault.zip(self.nodes.get_mut(&key)) {
+            node.wanted = Some(fault);
+        }
         heard
+    }
+
+    /// The gateway was away: of no node is it known that nothing was missed.
+    pub(super) fn was_away(&mut self) {
+        for node in self.nodes.values_mut().filter(|node| node.is_born) {
+            node.wanted = node.wanted.or(Some(Fault::Away));
+        }
+    }
+
+    /// Whether the birth of some node is wanted.
+    pub(super) fn is_wanting(&self) -> bool {
+        self.nodes.values().any(|node| node.wanted.is_some())
+    }
+
+    /// Nodes that are to be asked now, and why; they count as asked. Those that the gateway did not hear since it was away
+    /// are left out when they have time yet.
+    pub(super) fn to_ask(&mut self, pace: &mut Pace, now: Instant, with_away: bool) -> Vec<(String, Fault)> {
+        let mut found = Vec::new();
+        for (key, node) in &mut self.nodes {
+            let Some(fault) = node.wanted.filter(|fault| with_away || *fault != Fault::Away) else { continue };
+            if !pace.ask(&mut node.asked, now) {
+                continue;
+            }
+            if node.asked.is_some_and(|asked| asked.is_in_vain()) {
+                node.wanted = None;
+            }
+            found.push((key.clone(), fault));
+        }
+        found
     }
 
     /// How many nodes are born.
@@ -165,6 +230,7 @@ impl Table {
         node.born_at = message.timestamp;
         node.seq = seq_of(message);
         node.is_born = true;
+        (node.wanted, node.in_doubt_until) = (None, None);
         node.devices = BTreeMap::from([(String::new(), Names::of(message))]);
         if let Some(asked) = &mut node.asked {
             asked.answered();
@@ -172,9 +238,15 @@ impl Table {
         Heard { is_news: true, ..Heard::default() }
     }
 
-    fn device_birth(&mut self, key: &str, device: &str, message: &Message, flags: FrameFlags) -> Heard {
+    fn device_birth(
+        &mut self,
+        key: &str,
+        device: &str,
+        message: &Message,
+        (flags, moment): (FrameFlags, Moment),
+    ) -> Heard {
         let node = self.node(key);
-        let mut heard = node.count(message, flags);
+        let mut heard = node.count(message, flags, moment);
         if !node.is_born {
             heard.fault = Some(Fault::NotBorn);
         }
@@ -191,7 +263,7 @@ impl Table {
             return Heard { is_changed: true, ..Heard::default() };
         }
         node.is_born = false;
-        node.seq = None;
+        (node.seq, node.wanted) = (None, None);
         node.devices.clear();
         Heard { is_news: true, ..Heard::default() }
     }
@@ -254,14 +326,16 @@ impl Node {
         size_of::<Node>() + of_devices.sum::<usize>()
     }
 
-    fn data(&mut self, device: &str, message: &mut Message, flags: FrameFlags) -> Heard {
-        let mut heard = self.count(message, flags);
+    fn data(&mut self, device: &str, message: &mut Message, flags: FrameFlags, moment: Moment) -> Heard {
+        let mut heard = self.count(message, flags, moment);
         let names = self.devices.get(device);
         if !self.is_born || names.is_none() {
             heard.fault = Some(Fault::NotBorn);
         }
+        let is_in_doubt = self.in_doubt_until.is_some_and(|until| moment.now < until);
+        let mut room = if is_in_doubt { 0 } else { NAMED_BYTES_MAX };
         for metric in &mut message.metrics {
-            match names.map_or(Named::No, |names| names.name(metric)) {
+            match names.map_or(Named::No, |names| names.name(metric, &mut room)) {
                 Named::Already => {}
                 Named::Now => heard.is_changed = true,
                 Named::No if metric.name.is_some() => {}
@@ -275,7 +349,7 @@ impl Node {
     }
 
     /// Compares the count of a message with the one before. A message that comes again, or late, says nothing.
-    fn count(&mut self, message: &Message, flags: FrameFlags) -> Heard {
+    fn count(&mut self, message: &Message, flags: FrameFlags, moment: Moment) -> Heard {
         let Some(seq) = seq_of(message) else { return Heard::default() };
         let Some(last) = self.seq else {
             self.seq = Some(seq);
@@ -286,10 +360,17 @@ impl Node {
             return Heard::default();
         }
         self.seq = Some(seq);
-        match ahead {
-            1 => Heard::default(),
-            _ => Heard { fault: Some(Fault::Gap), lost: ahead - 1, ..Heard::default() },
+        if ahead == 1 {
+            self.wanted = self.wanted.filter(|fault| *fault != Fault::Away);
+            return Heard::default();
         }
+        // A lost birth and what followed it are fewer messages than those up to 255 and on.
+        let is_mute = self.asked.is_some_and(|asked| asked.is_mute());
+        let is_in_doubt = self.in_doubt_until.is_some_and(|until| moment.now < until);
+        if seq < last && moment.rebirth == Rebirth::Ask && !is_mute && !is_in_doubt {
+            self.in_doubt_until = Some(moment.now + DOUBT_MAX);
+        }
+        Heard { fault: Some(Fault::Gap), lost: ahead - 1, ..Heard::default() }
     }
 }
 
@@ -313,25 +394,31 @@ impl Names {
     /// Metrics with name, alias and datatype.
     pub(super) fn new<'a>(metrics: impl Iterator<Item = (&'a str, Option<u64>, u32)>) -> Names {
         let mut names = Names::default();
+        let mut ambiguous = HashSet::new();
         for (name, alias, datatype) in metrics {
             let name: Arc<str> = Arc::from(name);
             names.bytes += name.len() + METRIC_BYTES;
             if let Some(alias) = alias {
-                names.by_alias.insert(alias, Known { name: Arc::clone(&name), datatype });
+                let known = names.by_alias.insert(alias, Known { name: Arc::clone(&name), datatype });
+                if known.is_some_and(|known| known.name != name) {
+                    ambiguous.insert(alias);
+                }
             }
             names.by_name.insert(name, datatype);
         }
+        names.by_alias.retain(|alias, _| !ambiguous.contains(alias));
         names
     }
 
-    /// Gives a metric what the birth said of it.
-    fn name(&self, metric: &mut Metric) -> Named {
+    /// Gives a metric what the birth said of it, as long as there is room for names.
+    fn name(&self, metric: &mut Metric, room: &mut usize) -> Named {
         if let Some(name) = &metric.name {
             let known = self.by_name.get(name.as_str()).filter(|_| metric.datatype.is_none());
             metric.datatype = known.copied().or(metric.datatype);
             return if known.is_some() { Named::Now } else { Named::Already };
         }
         let Some(known) = metric.alias.and_then(|alias| self.by_alias.get(&alias)) else { return Named::No };
+        let Some(room_left) = room.checked_sub(known.name.len().max(1)) else { return Named::No };
         let said = metric.datatype;
         metric.datatype = said.or(Some(known.datatype));
         let is_single = (datatype::INT8..=datatype::UUID).contains(&known.datatype);
@@ -340,6 +427,7 @@ impl Names {
             return Named::No;
         }
         metric.name = Some(known.name.to_string());
+        *room = room_left;
         Named::Now
     }
 }

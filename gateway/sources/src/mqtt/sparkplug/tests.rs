@@ -229,6 +229,127 @@ fn the_command_asks_for_a_birth_in_the_words_of_the_specification() {
     );
 }
 
+/// Who is asked in this second without having sent anything.
+fn asked_by_itself(street: &mut Street, second: u64) -> Vec<String> {
+    let now = street.start + Duration::from_secs(second);
+    let commands = street.sparkplug.asks_due(now, Timestamp(1_800_000_000_000));
+    commands.into_iter().map(|(topic, _)| topic).collect()
+}
+
+#[test]
+fn a_node_whose_birth_does_not_come_is_asked_again_though_it_sends_nothing() {
+    let mut street = Street::new();
+    street.born(1);
+    assert!(street.is_asked("g/DDATA/n/d", &data(5)));
+    assert!(asked_by_itself(&mut street, 5).is_empty());
+    assert_eq!(asked_by_itself(&mut street, 11), ["spBv1.0/g/NCMD/n"]);
+    street.hear("g/NBIRTH/n", &node_birth(1));
+    assert!(asked_by_itself(&mut street, 400).is_empty(), "it came");
+}
+
+#[test]
+fn a_gap_soon_after_a_birth_is_not_forgotten() {
+    let mut street = Street::new();
+    street.born(1);
+    assert!(street.is_asked("g/DDATA/n/d", &data(5)));
+    street.second = 2;
+    street.born(1);
+    assert!(!street.is_asked("g/DDATA/n/d", &data(9)), "it was asked a moment ago");
+    assert!(asked_by_itself(&mut street, 59).is_empty());
+    assert_eq!(asked_by_itself(&mut street, 60), ["spBv1.0/g/NCMD/n"]);
+}
+
+#[test]
+fn nodes_that_are_too_many_to_be_asked_at_once_are_asked_in_their_turn() {
+    let mut street = Street::new();
+    let at_once = (0..35).filter(|node| street.is_asked(&format!("g/NDATA/n{node}"), &data(5))).count();
+    let later: Vec<usize> = (1..5).map(|second| asked_by_itself(&mut street, second).len()).collect();
+    assert_eq!((at_once, later), (10, vec![10, 10, 5, 0]));
+}
+
+#[test]
+fn a_node_that_is_quiet_since_the_gateway_was_away_is_asked_and_one_that_goes_on_is_not() {
+    let mut street = Street::new();
+    street.born(1);
+    street.hear("g/NBIRTH/quiet", &node_birth(1));
+    street.sparkplug.connected(street.start);
+    street.hear("g/DDATA/n/d", &data(2));
+    assert!(asked_by_itself(&mut street, 29).is_empty(), "it may speak by itself");
+    assert_eq!(asked_by_itself(&mut street, 31), ["spBv1.0/g/NCMD/quiet"]);
+    assert_eq!(street.sparkplug.counters.asked.with_label_values(&["drains", "away"]).get(), 1);
+}
+
+#[test]
+fn a_node_that_is_gone_is_not_asked_for_ever() {
+    let mut street = Street::new();
+    street.is_asked("g/DDATA/n/d", &data(5));
+    let times = (1..100_000).filter(|second| !asked_by_itself(&mut street, *second).is_empty()).count();
+    assert!((5..15).contains(&times), "{times}");
+    assert_eq!(street.sparkplug.due_at(), None);
+}
+
+/// The birth that was lost gave the alias to another metric.
+#[test]
+fn a_count_that_went_back_names_nothing_until_the_birth_comes() {
+    let mut street = Street::new();
+    street.born(1);
+    for seq in 2..40 {
+        street.hear("g/DDATA/n/d", &data(seq));
+    }
+    let (unnamed, is_asked) = street.hear("g/DDATA/n/d", &data(3));
+    assert_eq!((name_of(&unnamed), is_asked), (None, true));
+    assert_eq!(name_of(&street.hear("g/DDATA/n/d", &data(4)).0), None);
+    let by_name = message(Some(5), vec![metric(Some("Level/mm"), None, None, MetricValue::Int(5))]);
+    assert_eq!(street.hear("g/DDATA/n/d", &by_name).0.metrics[0].datatype, Some(datatype::INT16));
+    street.born(1);
+    assert_eq!(name_of(&street.hear("g/DDATA/n/d", &data(2)).0), Some("Level/mm"));
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_named_again_after_a_minute() {
+    let mut street = Street::new();
+    street.born(1);
+    street.hear("g/DDATA/n/d", &data(9));
+    assert_eq!(name_of(&street.hear("g/DDATA/n/d", &data(3)).0), None);
+    street.second = 60;
+    assert_eq!(name_of(&street.hear("g/DDATA/n/d", &data(4)).0), Some("Level/mm"));
+    (5..600).for_each(|second| drop(asked_by_itself(&mut street, second)));
+    street.second = 600;
+    assert_eq!(name_of(&street.hear("g/DDATA/n/d", &data(1)).0), Some("Level/mm"), "it is known to be mute");
+    let mut street = Street::new();
+    street.sparkplug.rebirth = Rebirth::Never;
+    street.born(1);
+    street.hear("g/DDATA/n/d", &data(9));
+    assert_eq!(name_of(&street.hear("g/DDATA/n/d", &data(3)).0), Some("Level/mm"), "nobody is asked");
+}
+
+#[test]
+fn an_alias_that_a_birth_gives_twice_names_nothing() {
+    let mut street = Street::new();
+    street.hear("g/NBIRTH/n", &node_birth(1));
+    let of = |name| metric(Some(name), Some(7), Some(datatype::INT16), MetricValue::Int(1));
+    street.hear("g/DBIRTH/n/d", &message(Some(1), vec![of("Level/mm"), of("Battery")]));
+    assert_eq!(name_of(&street.hear("g/DDATA/n/d", &data(2)).0), None);
+}
+
+#[test]
+fn a_long_name_does_not_make_a_short_message_huge() {
+    let mut street = Street::new();
+    street.hear("g/NBIRTH/n", &node_birth(1));
+    let long = metric(Some(&"x".repeat(60_000)), Some(7), Some(datatype::INT16), MetricValue::Int(1));
+    street.hear("g/DBIRTH/n/d", &message(Some(1), vec![long]));
+    let many = vec![Metric { alias: Some(7), ..Metric::default() }; 10_000];
+    let (named, _) = street.hear("g/DDATA/n/d", &message(Some(2), many));
+    assert_eq!(named.metrics.iter().filter(|metric| metric.name.is_some()).count(), 17);
+}
+
+#[test]
+fn topics_that_are_too_long_for_the_inventory_are_not_remembered() {
+    let mut street = Street::new();
+    street.hear(&format!("g/NBIRTH/{}", "n".repeat(60_000)), &node_birth(1));
+    assert_eq!(street.sparkplug.table.born(), 0);
+}
+
 #[tokio::test]
 async fn births_outlive_a_restart() {
     let mut street = Street::new();
