@@ -7,6 +7,7 @@ mod broker;
 mod cases;
 pub mod check;
 mod demo;
+mod detect;
 mod devices;
 mod inventory;
 mod listen;
@@ -46,6 +47,8 @@ enum Command {
     Broker(broker::BrokerArguments),
     /// Lists, shows and moves cases.
     Cases(cases::CasesArguments),
+    /// Says how unusual each point of a recorded series is.
+    Detect(detect::DetectArguments),
     /// Lists devices.
     Devices(devices::DevicesArguments),
     /// Checks, takes over and gives back tables of devices.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Cases(arguments) => cases::run(&arguments),
+        Command::Detect(arguments) => detect::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Inventory(arguments) => inventory::run(&arguments),
         Command::Modbus(arguments) => modbus::run(&arguments),
