@@ -150,10 +150,8 @@ fn best(all: &[Series], scores: &[Vec<f64>], files: &[usize], profile: &Profile)
     let mut windows = 0;
     for file in files {
         let series = &all[*file];
-        for point in series.warmup..series.values.len() {
-            let window = series.window[point].map(|number| windows + number);
-            points.push((scores[*file][point], series.worth[point], window));
-        }
+        let judged = scores[*file].iter().zip(&series.worth).zip(&series.window).skip(series.warmup);
+        points.extend(judged.map(|((score, worth), window)| (*score, *worth, window.map(|number| windows + number))));
         windows += series.windows;
     }
     points.sort_by(|one, other| other.0.total_cmp(&one.0));

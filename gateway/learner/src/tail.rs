@@ -4,15 +4,17 @@
 //! Below a high quantile the strength grows in proportion; beyond it the excess is taken as exponential. Both quantile
 //! and mean excess are fitted on the warm-up and follow slowly.
 
+use std::f32::consts::{LOG10_2, LOG10_E};
+
 use serde::{Deserialize, Serialize};
 
 use crate::arithmetic::{log2, quantile};
 use crate::tuning::Tuning;
 
 /// Orders of magnitude in one mean excess: log10 of e.
-const ORDERS_PER_EXCESS: f32 = 0.434_294_5;
+const ORDERS_PER_EXCESS: f32 = LOG10_E;
 /// Orders of magnitude in a factor of two: log10 of 2.
-const ORDERS_PER_DOUBLING: f32 = 0.301_03;
+const ORDERS_PER_DOUBLING: f32 = LOG10_2;
 /// The quantile of the warm-up which says what is large at all.
 const LARGE: f32 = 0.999;
 /// A mean excess is never taken for less than this share of what is large.
