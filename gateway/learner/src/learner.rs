@@ -24,6 +24,8 @@ pub const WARMUP_POINTS_MAX: u32 = 1_000_000;
 
 /// Further from the first value nothing is told apart; squares of it still fit into an f32.
 const DISTANCE_MAX: f64 = 1e18;
+/// A record by less than about this share of the range is hardly one, also where the warm-up had none at all.
+const RECORD_MIN: f32 = 0.02;
 /// Points at the beginning from which no tail is fitted, because everything is new: at most this many, and a tenth.
 const NEW_POINTS_MAX: usize = 50;
 
@@ -205,7 +207,9 @@ impl Fitted {
             sample.iter().map(|(value, minute)| fitted.look(*value, *minute, mode, tuning).raw).collect();
         let new_points = (said.len() / 10).min(NEW_POINTS_MAX);
         for (number, tail) in fitted.tails.iter_mut().enumerate() {
-            *tail = Tail::fit(said[new_points..].iter().map(|raw| raw[number]).collect(), tuning);
+            let of_stream = said[new_points..].iter().map(|raw| raw[number]).collect();
+            let excess_min = if Stream::ALL[number] == Stream::Range { RECORD_MIN } else { 0.0 };
+            *tail = Tail::fit(of_stream, excess_min, tuning);
         }
         let bar_start = (tuning.bar_start * said.len() as f32) as usize;
         for raw in &said[bar_start.min(said.len())..] {

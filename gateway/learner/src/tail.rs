@@ -35,8 +35,8 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// From what the stream said during the warm-up.
-    pub(crate) fn fit(mut said: Vec<f32>, tuning: &Tuning) -> Tail {
+    /// From what the stream said during the warm-up; the mean excess is never taken for less than `excess_min`.
+    pub(crate) fn fit(mut said: Vec<f32>, excess_min: f32, tuning: &Tuning) -> Tail {
         said.sort_by(f32::total_cmp);
         let at = quantile(&said, tuning.tail_quantile);
         let large = quantile(&said, LARGE).max(SMALLEST);
@@ -45,7 +45,7 @@ impl Tail {
             0 => EXCESS_SHARE_FIRST * large,
             count => excesses.iter().sum::<f32>() / count as f32,
         };
-        let excess_min = EXCESS_SHARE_MIN * large + SMALLEST;
+        let excess_min = (EXCESS_SHARE_MIN * large + SMALLEST).max(excess_min);
         Tail { quantile: at, excess: excess.max(excess_min), excess_min }
     }
 
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn strength_is_the_order_of_magnitude_of_rareness() {
-        let tail = Tail::fit(exponential(5_000), &TUNING);
+        let tail = Tail::fit(exponential(5_000), 0.0, &TUNING);
         // One in a hundred of an exponential distribution lies beyond 4.6, one in ten thousand beyond 9.2.
         for (said, orders) in [(4.605, 2.0), (9.21, 4.0)] {
             let strength = tail.strength(said, &TUNING);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_tail_follows_its_stream() {
-        let mut tail = Tail::fit(exponential(1_000), &TUNING);
+        let mut tail = Tail::fit(exponential(1_000), 0.0, &TUNING);
         let before = tail.strength(20.0, &TUNING);
         for said in exponential(50_000) {
             tail.follow(4.0 * said, TUNING.tail_rate, &TUNING);
@@ -107,9 +107,11 @@ mod tests {
 
     #[test]
     fn a_stream_that_never_said_anything_can_still_be_surprised() {
-        let tail = Tail::fit(vec![0.0; 300], &TUNING);
+        let tail = Tail::fit(vec![0.0; 300], 0.0, &TUNING);
         assert_eq!(tail.strength(0.0, &TUNING), 0.0);
         assert_eq!(tail.strength(1.0, &TUNING), TUNING.strength_max);
-        assert!(Tail::fit(Vec::new(), &TUNING).strength(0.5, &TUNING).is_finite());
+        let careful = Tail::fit(vec![0.0; 300], 0.5, &TUNING);
+        assert!((1.5..3.0).contains(&careful.strength(1.0, &TUNING)));
+        assert!(Tail::fit(Vec::new(), 0.0, &TUNING).strength(0.5, &TUNING).is_finite());
     }
 }
