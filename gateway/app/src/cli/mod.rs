@@ -7,6 +7,7 @@ mod broker;
 mod cases;
 pub mod check;
 mod demo;
+mod detect;
 mod devices;
 mod frames;
 mod inventory;
@@ -47,6 +48,8 @@ enum Command {
     Broker(broker::BrokerArguments),
     /// Lists, shows and moves cases.
     Cases(cases::CasesArguments),
+    /// Says how unusual each point of a recorded series is.
+    Detect(detect::DetectArguments),
     /// Lists devices.
     Devices(devices::DevicesArguments),
     /// Shows frames as they arrive at the running gateway, with what they gave or why they gave nothing.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Cases(arguments) => cases::run(&arguments),
+        Command::Detect(arguments) => detect::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Frames(arguments) => frames::run(&arguments),
         Command::Inventory(arguments) => inventory::run(&arguments),
