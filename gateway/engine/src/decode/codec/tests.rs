@@ -244,6 +244,31 @@ fn whatever_does_not_end_or_takes_too_much_is_stopped_and_says_why() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what hangs is found by the time that it takes")]
+fn a_length_that_is_no_length_is_read_as_the_language_reads_it_and_paid_for() {
+    for (body, expected) in [
+        ("data: {text: 'ab'.padStart(-1, '0') + 'c'.padEnd(NaN)}", Ok("{\"text\":\"abc\"}")),
+        ("data: {text: 'ab'.padStart('4', '0')}", Ok("{\"text\":\"00ab\"}")),
+        ("data: {text: Array.prototype.join.call({length: -1}, '-')}", Ok("{\"text\":\"\"}")),
+        ("data: Array.prototype.reverse.call({length: 2 ** 32})", Err("too long")),
+        ("data: Array.prototype.reverse.call({length: 2 ** 53 - 1})", Err("too long")),
+        (
+            "data: [() => ''.repeat(Infinity), () => 'a'.repeat(1e8)].map((work) => { try { return work(); } catch (e) { return 0; } })",
+            Ok("[0,0]"),
+        ),
+    ] {
+        let codec = format(format!("function decodeUplink(input) {{ return {{ {body} }}; }}"));
+        let started = Instant::now();
+        let data = Machines::default().ask(&codec, &call(&[1], 1)).data;
+        assert!(started.elapsed() < FRAME_TIME_MAX, "{body}: {data:?}");
+        match expected {
+            Ok(text) => assert_eq!(data.as_deref(), Ok(text), "{body}"),
+            Err(why) => assert!(data.as_ref().is_err_and(|error| error.contains(why)), "{body}: {data:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_script_that_does_not_compile_names_the_line() {
     let cases = [
         ("function decodeUplink(input) {\n  return {data: {}\n}", Some(3)),

@@ -28,7 +28,7 @@ mod tests {
     fn parse(payload: &str, point: &str) -> Result<Profile, String> {
         let text = format!(
             "profile: drain\nversion: 1\nkind: drain\nvendor: V\nmodel: M\npayload: {payload}\npoints:\n  \
-             - {point}\nsamples:\n  - {{name: bad, hex: ff, error: Sparkplug}}\n"
+             - {point}\nsamples:\n  - {{name: good, hex: \"00\", readings: {{level_mm: 1}}}}\n  - {{name: bad, hex: ff, error: Sparkplug}}\n"
         );
         let problems = Problems::default();
         let profile = parse_profile_text("drain.yaml", &text, &problems);
