@@ -116,6 +116,13 @@ async fn wrong_questions_get_clear_errors() {
     let url = format!("http://{}{case}/sign", gateway.api);
     let forged = client.post(url).form(&[("by", "mallory")]).send().await.unwrap();
     assert_eq!(forged.status().as_u16(), 403);
+    // Nor does a page whose own name leads here, which may send JSON and every method.
+    let mask = format!("http://{}/api/v1/devices/MH-1/mask", gateway.api);
+    for request in [client.post(&mask).json(&past), client.delete(&mask)] {
+        let forged = request.header("host", "evil.example:8080").send().await.unwrap();
+        assert_eq!(forged.status().as_u16(), 403);
+        assert!(forged.text().await.unwrap().contains("set `accounts`"));
+    }
     gateway.stop().await;
 }
 

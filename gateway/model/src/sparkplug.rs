@@ -67,8 +67,6 @@ impl<'a> Topic<'a> {
             ("NCMD", false) | ("DCMD", true) => MessageKind::Command,
             _ => return None,
         };
-        // Names hold no wildcards (specification 4.1); a command to such a node would make the broker hang up.
-        let is_name = |name: &str| !name.is_empty() && !name.contains(['+', '#', '\0']);
         let is_named = is_name(group) && is_name(node) && device.is_none_or(is_name);
         (is_named && levels.next().is_none()).then_some(Topic { kind, group, node, device })
     }
@@ -80,6 +78,16 @@ impl<'a> Topic<'a> {
             None => format!("{}/{}", self.group, self.node),
         }
     }
+}
+
+/// Names hold no wildcards (specification 4.1); a command to such a node would make the broker hang up.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['+', '#', '\0'])
+}
+
+/// Whether a device in the inventory can be meant by a topic: `group/node`, or `group/node/device`.
+pub fn is_address(address: &str) -> bool {
+    address.split('/').all(is_name) && (1..=2).contains(&address.matches('/').count())
 }
 
 /// The topic on which a node takes commands.
@@ -399,6 +407,20 @@ mod tests {
             "spBv1.0/g/XDATA/n",
         ] {
             assert_eq!(topic(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_node_or_a_device_behind_it() {
+        for (address, expected) in [
+            ("drains/box-1", true),
+            ("排水/一号箱/LV-1", true),
+            ("LV-1", false),
+            ("drains/box-1/", false),
+            ("drains/box+1/LV-1", false),
+            ("spBv1.0/drains/DDATA/box-1/LV-1", false),
+        ] {
+            assert_eq!(is_address(address), expected, "{address}");
         }
     }
 

@@ -372,6 +372,21 @@ fn accounts_open_the_gateway_to_the_street() {
 }
 
 #[test]
+fn a_device_that_no_sparkplug_node_can_be_is_pointed_out() {
+    let notices = |address: &str, envelope: &str| {
+        let inventory = format!("id,profile,address\nLV-1,sparkplug-level,{address}\n");
+        let environment = MemoryEnvironment::default().with_file("etc/inventory.csv", inventory);
+        let source = "nodes: {type: mqtt, host: h, topics: [spBv1.0/#], envelope: ";
+        let config = sound_in(environment, &format!("inventory: inventory.csv\nsources: {{{source}{envelope}}}}}\n"));
+        config.notices.iter().filter(|notice| notice.contains("GROUP/NODE")).cloned().collect::<Vec<_>>()
+    };
+    assert!(notices("drains/box-1/LV-1", "sparkplug_b").is_empty());
+    let found = notices("spBv1.0/drains/DDATA/box-1/LV-1", "sparkplug_b");
+    assert!(found.len() == 1 && found[0].contains("LV-1"), "{found:?}");
+    assert!(notices("LV-1", "chirpstack_v4").is_empty());
+}
+
+#[test]
 fn a_subscription_of_qos_2_is_taken_at_1_and_said_so() {
     let config = sound("sources: {a: {type: mqtt, host: h, topics: [{filter: a, qos: 2}, b], address: whole}}\n");
     let levels: Vec<u8> = config.mqtt[0].topics.iter().map(|topic| topic.qos).collect();

@@ -133,6 +133,9 @@ function put(element, text) {
 
 const mark = (kind, text) => make("span", { class: `mark ${kind}` }, text);
 const soft = (text) => (text ? make("span", { class: "soft" }, text) : null);
+/** What a device says is text, also when it says "true". */
+const valueText = (value) =>
+  typeof value === "boolean" ? word(value ? "yes" : "no") : value === null ? "—" : String(value);
 const severityMark = (severity) => mark(severity, term("SEVERITIES", severity));
 const button = (text, onclick) => make("button", { type: "button", onclick }, text);
 /** The gateway refuses what an account that may only look does; so nothing is offered to it. */
@@ -614,7 +617,7 @@ function renderDevices() {
 // ---- frames as they arrive ----
 
 const live = new LiveFrames(
-  { make, put, word, term, mark, exact, deviceLink },
+  { make, put, word, term, mark, exact, deviceLink, valueText },
   {
     form: $("live-filters"),
     text: $("live-text"),
@@ -801,7 +804,7 @@ function profileText({ profile, profile_version: version, profile_hash: hash, pr
 
 function readingRow(reading) {
   const { value, unit, quality, cause } = reading;
-  const plain = { true: word("yes"), false: word("no"), null: "—" }[String(value)] ?? String(value);
+  const plain = valueText(value);
   const why = cause ? soft(term("CAUSES", cause)) : null;
   return row(
     ["point", term("POINTS", reading.point), soft(reading.point)],

@@ -6,7 +6,7 @@ const CARDS_MAX = 100;
 const TYPING_MILLIS = 400;
 
 export class LiveFrames {
-  /** `page` lends its helpers: make, put, word, term, mark, exact, deviceLink. */
+  /** `page` lends its helpers: make, put, word, term, mark, exact, deviceLink, valueText. */
   constructor(page, elements) {
     Object.assign(this, { page, elements, events: [], held: [], shown: 0, isPaused: false, state: "live_connecting" });
     this.missed = { sampled: 0, slow: 0, unseen: 0 };
@@ -141,8 +141,8 @@ export class LiveFrames {
   }
 
   reading({ point, value, unit, quality, cause }) {
-    const { make, word, term, mark } = this.page;
-    const plain = { true: word("yes"), false: word("no"), null: "—" }[String(value)] ?? String(value);
+    const { make, term, mark, valueText } = this.page;
+    const plain = valueText(value);
     const shown = unit && value !== null ? `${plain} ${unit.replace("deg", "°")}` : plain;
     const doubt = quality === "good" ? null : mark(quality, term("QUALITIES", quality));
     const why = cause ? ` ${term("CAUSES", cause)}` : null;

@@ -75,6 +75,8 @@ pub(super) struct Poll {
     /// A place that is asked before everything else.
     scout: Option<Request>,
     has_scouted: bool,
+    /// It was read or refused, so that it need not be asked as planned.
+    is_scout_settled: bool,
     pieces: Arc<[Piece]>,
     /// How many pieces were taken, and which one was the first.
     taken: usize,
@@ -148,6 +150,7 @@ impl Poll {
             beats,
             scout,
             has_scouted: false,
+            is_scout_settled: false,
             first: first.checked_rem(pieces.len()).unwrap_or(0),
             pieces,
             taken: 0,
@@ -227,7 +230,7 @@ impl Poll {
             let position = (self.first + self.taken) % self.pieces.len();
             self.taken += 1;
             let piece = &self.pieces[position];
-            let is_settled = self.scout == Some(piece.request) && self.stopped.is_none();
+            let is_settled = self.is_scout_settled && self.scout == Some(piece.request);
             if !is_settled {
                 return Some((piece.clone(), Purpose::Plan));
             }
@@ -256,6 +259,7 @@ impl Poll {
         let request = asked.piece.request;
         let Request { table, address, .. } = request;
         (self.has_answer, self.silences_running) = (true, 0);
+        self.is_scout_settled |= asked.purpose == Purpose::Scout;
         self.findings.answered.push(request);
         self.known_tables[table as usize] = true;
         match asked.purpose {
@@ -295,6 +299,7 @@ impl Poll {
             if purpose != Purpose::Plan {
                 self.withdraw(piece.request);
             }
+            self.is_scout_settled |= purpose == Purpose::Scout;
             self.divide(piece, error);
             return;
         }

@@ -7,7 +7,7 @@ use kerbside_model::EnvelopeFormat;
 use serde::Deserialize;
 
 use super::lenient::{Seen, Text, object};
-use super::nbiot;
+use super::{ctwing, nbiot};
 
 /// The members by which envelopes in JSON are known.
 #[derive(Deserialize, Default)]
@@ -56,7 +56,8 @@ pub(super) fn format_of(payload: &[u8]) -> Result<Option<EnvelopeFormat>, String
     let Ok(marks) = serde_json::from_slice::<Marks<'_>>(payload) else { return Ok(None) };
     let is_v4 = marks.device_info.is_some_and(|info| info.dev_eui.known().is_some());
     let is_v3 = marks.application_id.0 && marks.dev_eui.known().is_some();
-    let is_ctwing = marks.tenant_id.0 && marks.device_id.0 && marks.message_type.known().is_some();
+    let is_push = marks.message_type.known().is_some_and(|kind| ctwing::KINDS.contains(&&*kind));
+    let is_ctwing = marks.tenant_id.0 && marks.device_id.0 && is_push;
     let known = [
         (is_v4, EnvelopeFormat::ChirpStackV4),
         (is_v3, EnvelopeFormat::ChirpStackV3),
@@ -137,6 +138,7 @@ mod tests {
             json!({"deviceInfo": {"firmware": "1.2"}, "tilt": 3}),
             json!({"end_device_ids": "none", "tilt": 3}),
             json!({"messageType": "alarm", "deviceId": "MH-1", "tilt": 3}),
+            json!({"messageType": "tiltAlarm", "tenantId": "1", "deviceId": "MH-1", "tilt": 3}),
             json!({"payload": v4(), "received": ttn()}),
             json!([v4()]),
         ] {
@@ -144,6 +146,17 @@ mod tests {
         }
         for payload in [&b""[..], b"{", b"12.5,ok", b"\x01\x75\x64", b"\x02", &[0x02; 120], &[0xFF; 7]] {
             check_bare(payload);
+        }
+    }
+
+    #[test]
+    fn a_device_that_copies_members_of_its_server_is_not_left_as_an_event() {
+        let v3 = json!({"applicationID": "1", "devEUI": "24e124713b000001", "level": 900});
+        let v4 = json!({"deviceInfo": {"devEui": "24e124713b000001"}, "level": 900});
+        for payload in [v3.to_string(), v4.to_string()] {
+            let opened = |topic: &[u8]| open(EnvelopeFormat::Auto, topic, payload.as_bytes());
+            assert!(matches!(opened(b"drains/MH-1"), Ok(Opened::Bare)));
+            assert!(matches!(opened(b"application/1/device/24e124713b000001/event/log"), Ok(Opened::Ignored(_))));
         }
     }
 

@@ -55,6 +55,10 @@ struct Inside<'a> {
     sinr: Number,
 }
 
+/// What a push can be. The others that CTWing may have one day are looked at only where its envelope is named.
+pub(super) const KINDS: [&str; 5] =
+    ["dataReport", "eventReport", "deviceOnlineOfflineReport", "commandResponse", "dataReportTupUnion"];
+
 /// Opens a push.
 pub(super) fn open(payload: &[u8]) -> Result<Opened<'_>, String> {
     let push: Push<'_> = read(payload, "CTWing", MEND)?;

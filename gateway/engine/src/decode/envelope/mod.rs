@@ -134,11 +134,15 @@ pub fn open<'a>(format: EnvelopeFormat, topic: &[u8], payload: &'a [u8]) -> Resu
         EnvelopeFormat::CtWing => ctwing::open(payload),
         EnvelopeFormat::NbIotTlv => nbiot::open(payload),
         EnvelopeFormat::SparkplugB => sparkplug::open(topic, payload),
-        EnvelopeFormat::Auto => match format_of(payload)? {
-            Some(found) => open(found, topic, payload)
-                .map_err(|error| format!("taken for {} by its members: {error}", found.name())),
-            None => Ok(Opened::Bare),
-        },
+        EnvelopeFormat::Auto => {
+            let Some(found) = format_of(payload)? else { return Ok(Opened::Bare) };
+            let opened = open(found, topic, payload)
+                .map_err(|error| format!("taken for {} by its members: {error}", found.name()))?;
+            let is_event = matches!(opened, Opened::Ignored(_));
+            // A device may copy the members of its server's messages into its own, and an alarm must not be left as an event.
+            let is_copied = is_event && chirpstack::is_event(found) && !chirpstack::has_topic_of_device(topic);
+            Ok(if is_copied { Opened::Bare } else { opened })
+        }
     }
 }
 

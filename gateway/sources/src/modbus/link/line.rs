@@ -310,6 +310,8 @@ impl Line {
     }
 
     async fn ask(&mut self, ask: Ask) -> Result<Answer, ReadError> {
+        // What nobody took was another unit's.
+        self.thought = None;
         self.drop_stale_connection();
         let Some(connection) = self.connection.take() else {
             let connection = self.connect().await?;

@@ -303,8 +303,9 @@ async fn a_line_tells_how_long_a_unit_has_thought() {
     line.read(1, holding(3, 1)).await.unwrap();
     let thought = line.take_thought().unwrap();
     assert!(thought >= thinks && thought < thinks + MOMENT, "{thought:?}");
+    line.read(1, holding(3, 1)).await.unwrap();
     line.read(2, holding(3, 1)).await.unwrap_err();
-    assert_eq!(line.take_thought(), None);
+    assert_eq!(line.take_thought(), None, "nobody asked how long the first one had thought, and the second is not it");
 }
 
 #[tokio::test]

@@ -355,6 +355,24 @@ fn scouts_come_to_every_place_and_begin_with_the_one_that_was_answered() {
 }
 
 #[test]
+fn a_place_that_is_busy_when_it_is_asked_first_is_read_as_planned_or_told_as_missing() {
+    let mut unit = unit(vec![field(0, RegisterType::U16), field(1_000, RegisterType::U16)]);
+    let mut at = START;
+    for _ in 0..2 {
+        poll(&mut unit, at, |_| Err(timeout()));
+        at = unit.due();
+    }
+    let is_first = std::cell::Cell::new(true);
+    let busy = |_| {
+        let busy = ReadError::Exception(ExceptionCode::ServerDeviceBusy);
+        if is_first.replace(false) { Err(busy) } else { Ok(()) }
+    };
+    let (read, asked) = poll(&mut unit, at, busy);
+    assert_eq!((asked[0].address, asked[0].count), (0, 1), "it is asked for one place first: {asked:?}");
+    assert_eq!(registers_of(&read), BTreeSet::from([0, 1_000]), "{asked:?}");
+}
+
+#[test]
 fn an_order_that_goes_before_a_request_is_not_counted_as_its_wait() {
     let pace = Pace { harmless_below: Duration::from_millis(500), ..HARMFUL };
     let mut unit = unit(singles(1));

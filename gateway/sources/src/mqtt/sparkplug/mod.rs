@@ -3,7 +3,8 @@
 //! Data of Sparkplug bear numbers, aliases, where the birth of their node gave names. Stored frames must be readable on
 //! their own, after a restart, and in another order, so data are rewritten on arrival: each metric gets the name and the
 //! datatype of the birth, and nothing else of it changes. Where something is missing the node is asked for its birth
-//! (`Node Control/Rebirth`), which is the only thing that is ever published.
+//! (`Node Control/Rebirth`), which is the only thing that is ever published; it is asked until the birth comes, also when
+//! it sends nothing more, because what was lost may have been the report of an alarm.
 //!
 //! **What survives a crash**: the births, in a file that is written at a birth, before the birth itself is handed over,
 //! but at most once a second; what is lost of one second is asked for again.
@@ -143,7 +144,8 @@ impl Sparkplug {
         let Ok(mut message) = Message::read(payload) else { return as_it_is };
         let heard = self.table.hear(&topic, &mut message, flags, Moment { now, rebirth: self.rebirth });
         self.count(&topic, &heard);
-        if heard.fault.is_some() && self.rebirth == Rebirth::Ask {
+        let may_be_wanted = heard.fault.is_some() || heard.is_news && topic.kind == MessageKind::Death;
+        if may_be_wanted && self.rebirth == Rebirth::Ask {
             self.ask_at = self.ask_at.or(Some(now + ASK_INTERVAL));
         }
         let payload = if heard.is_changed { Cow::Owned(message.to_bytes()) } else { Cow::Borrowed(payload) };
@@ -198,7 +200,7 @@ impl Sparkplug {
         if self.ask_at.is_none_or(|ask_at| now < ask_at) {
             return Vec::new();
         }
-        let nodes = self.table.to_ask(&mut self.pace, now, now >= self.away_until);
+        let nodes = self.table.ask_wanted(&mut self.pace, now, now >= self.away_until);
         self.ask_at = self.table.is_wanting().then_some(now + ASK_INTERVAL);
         let parts = nodes.iter().filter_map(|(key, fault)| Some((key.split_once('/')?, *fault)));
         parts.map(|(node, fault)| self.command(node, fault, wall)).collect()

@@ -30,6 +30,8 @@ const METRIC_BYTES: usize = 64;
 /// A message is one that comes again when it lies less than half the count behind.
 const BEHIND_MAX: u8 = 128;
 
+/// A message that lies so little behind was overtaken on its way, as in clusters of brokers.
+const LATE_MAX: u8 = 2;
 /// What one message may grow by the names that it is given: with a long name behind it an alias of four bytes would
 /// otherwise make gigabytes of a message.
 const NAMED_BYTES_MAX: usize = 1024 * 1024;
@@ -150,7 +152,7 @@ impl Table {
         let mut heard = match (topic.kind, topic.device) {
             (MessageKind::Birth, None) => self.node_birth(&key, message, flags),
             (MessageKind::Birth, Some(device)) => self.device_birth(&key, device, message, (flags, moment)),
-            (MessageKind::Death, None) => self.node_death(&key, message),
+            (MessageKind::Death, None) => self.node_death(&key, message, flags),
             (MessageKind::Death, Some(device)) => {
                 let node = self.node(&key);
                 let mut heard = node.count(message, flags, moment);
@@ -181,9 +183,9 @@ impl Table {
         self.nodes.values().any(|node| node.wanted.is_some())
     }
 
-    /// Nodes that are to be asked now, and why; they count as asked. Those that the gateway did not hear since it was away
-    /// are left out when they have time yet.
-    pub(super) fn to_ask(&mut self, pace: &mut Pace, now: Instant, with_away: bool) -> Vec<(String, Fault)> {
+    /// Asks every node whose birth is wanted and that may be asked now: which, and why. Those that were only not heard since
+    /// the gateway was away may have time yet.
+    pub(super) fn ask_wanted(&mut self, pace: &mut Pace, now: Instant, with_away: bool) -> Vec<(String, Fault)> {
         let mut found = Vec::new();
         for (key, node) in &mut self.nodes {
             let Some(fault) = node.wanted.filter(|fault| with_away || *fault != Fault::Away) else { continue };
@@ -255,15 +257,18 @@ impl Table {
     }
 
     /// The death of an earlier session is marked: a node that came back within its keep-alive is there.
-    fn node_death(&mut self, key: &str, message: &mut Message) -> Heard {
+    /// Where nothing ties a death to the birth, or it came before and the birth behind it will not come again, the node is
+    /// asked whether it is there after all.
+    fn node_death(&mut self, key: &str, message: &mut Message, flags: FrameFlags) -> Heard {
         let Some(node) = self.nodes.get_mut(key) else { return Heard::default() };
         let is_stale = node.is_born && node.bd_seq.zip(message.bd_seq()).is_some_and(|(birth, death)| birth != death);
         if is_stale {
             message.is_stale = Some(true);
             return Heard { is_changed: true, ..Heard::default() };
         }
-        node.is_born = false;
-        (node.seq, node.wanted) = (None, None);
+        let is_sure = !flags.redelivered && node.bd_seq.is_some() && message.bd_seq().is_some();
+        node.wanted = (node.is_born && !is_sure).then_some(Fault::NotBorn);
+        (node.is_born, node.seq) = (false, None);
         node.devices.clear();
         Heard { is_news: true, ..Heard::default() }
     }
@@ -367,7 +372,7 @@ impl Node {
         // A lost birth and what followed it are fewer messages than those up to 255 and on.
         let is_mute = self.asked.is_some_and(|asked| asked.is_mute());
         let is_in_doubt = self.in_doubt_until.is_some_and(|until| moment.now < until);
-        if seq < last && moment.rebirth == Rebirth::Ask && !is_mute && !is_in_doubt {
+        if seq < last && behind > LATE_MAX && moment.rebirth == Rebirth::Ask && !is_mute && !is_in_doubt {
             self.in_doubt_until = Some(moment.now + DOUBT_MAX);
         }
         Heard { fault: Some(Fault::Gap), lost: ahead - 1, ..Heard::default() }

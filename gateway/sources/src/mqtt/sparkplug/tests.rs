@@ -182,6 +182,17 @@ fn a_death_ends_the_session_that_it_belongs_to_and_no_other() {
 }
 
 #[test]
+fn a_node_whose_death_is_in_doubt_is_asked_whether_it_is_there() {
+    let deaths = [(message(None, Vec::new()), LIVE, 1), (node_death(4), AGAIN, 1), (node_death(4), LIVE, 0)];
+    for (death, flags, asks) in deaths {
+        let mut street = Street::new();
+        street.born(4);
+        street.hear_with("g/NDEATH/n", &death, flags);
+        assert_eq!(asked_by_itself(&mut street, 1).len(), asks, "{death:?}");
+    }
+}
+
+#[test]
 fn a_device_that_died_must_be_born_again() {
     let mut street = Street::new();
     street.born(1);
@@ -303,6 +314,15 @@ fn a_count_that_went_back_names_nothing_until_the_birth_comes() {
     assert_eq!(street.hear("g/DDATA/n/d", &by_name).0.metrics[0].datatype, Some(datatype::INT16));
     street.born(1);
     assert_eq!(name_of(&street.hear("g/DDATA/n/d", &data(2)).0), Some("Level/mm"));
+}
+
+#[test]
+fn a_message_that_was_overtaken_keeps_its_names() {
+    let mut street = Street::new();
+    street.born(1);
+    for seq in [2, 3, 5, 4, 6] {
+        assert_eq!(name_of(&street.hear("g/DDATA/n/d", &data(seq)).0), Some("Level/mm"), "{seq}");
+    }
 }
 
 #[test]
