@@ -70,4 +70,7 @@ async fn the_demonstration_shows_cases_and_ends_by_itself_with_a_summary() {
         let number = number_before(&rest, word);
         assert!(number.is_some_and(|number| number > 0), "{word} {number:?} in {rest}");
     }
+    // Nine in a quiet run: a gateway that falls behind its district takes devices for silent by the dozen.
+    let alarms = number_before(&rest, "alarms");
+    assert!(alarms.is_some_and(|alarms| alarms < 60), "alarms {alarms:?} in {rest}");
 }
