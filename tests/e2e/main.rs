@@ -19,11 +19,13 @@ mod traffic;
 mod wait;
 
 mod alone;
+mod backtests;
 mod channels;
 mod commands;
 mod commissioning;
 mod database;
 mod demo;
+mod incidents;
 mod installer;
 mod interface;
 mod kills;

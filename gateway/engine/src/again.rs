@@ -20,7 +20,7 @@ impl Engine {
         mut observations: Observations,
         effects: &mut Effects,
     ) -> Observations {
-        let bench = Bench { site: &self.site, decoders: &self.decoders, certainty: self.certainty() };
+        let bench = Bench { site: &self.site, decoders: &self.decoders, certainty: self.certainty(), notes: &[] };
         let before = observations.len();
         let mut scratch = Scratch::default();
         // Frames without a time of their own that came at once stand a millisecond apart, as they would have live.

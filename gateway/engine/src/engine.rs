@@ -13,16 +13,20 @@ use kerbside_model::{
     Suppression, Timestamp, vocabulary,
 };
 
-use crate::alarms::{Change, ConditionState, raise, settle};
+use crate::alarms::{Change, ConditionState, raise, settle, strongest};
 use crate::budget::Pace;
 use crate::cases::{Cases, Context, KERBSIDE, report};
-use crate::decode::{
-    Certainty, Decoders, NotTaken, Refused, Scratch, Told, keep_undecoded, observation_time, placed_after, resolve,
-};
+use crate::decode::{Certainty, Decoders, NotTaken, Refused, Scratch, Told, keep_undecoded, observation_time, resolve};
 use crate::detect::{Phase, Verdict};
 use crate::device::{DeviceState, Mask, stale_after};
 use crate::duplicates::LATE_AFTER;
+use crate::evidence::evidence;
 use crate::explain::{explain, unsure};
+use crate::grading::FrameMoment;
+use crate::grouping::{Book, Families};
+use crate::kin::Kin;
+use crate::quality::Findings;
+use crate::rows::Placed;
 use crate::timers::{TimerKey, Timers};
 use crate::walk::{Sight, Walk};
 
@@ -35,8 +39,13 @@ pub struct Engine {
     pub(crate) gateway: BTreeMap<String, ConditionState>,
     pub(crate) sources_down: BTreeSet<Arc<str>>,
     pub(crate) decoders: Decoders,
-    timers: Timers,
-    scratch: Scratch,
+    pub(crate) timers: Timers,
+    pub(crate) scratch: Scratch,
+    pub(crate) findings: Findings,
+    pub(crate) kin: Kin,
+    /// Who hangs on which parent.
+    pub(crate) families: Families,
+    pub(crate) incidents: Book,
     /// The walk test that runs, or the last one.
     pub(crate) walk: Option<Walk>,
     /// How much a device may send; `None` for no limit.
@@ -67,9 +76,15 @@ impl Engine {
             sources_down,
             timers: Timers::default(),
             scratch: Scratch::default(),
+            findings: Findings::default(),
+            kin: Kin::default(),
+            families: Families::default(),
+            incidents: Book::default(),
             walk: None,
             pace,
         };
+        engine.kin = Kin::of(&engine.site, &engine.decoders);
+        engine.families = Families::of(&engine.site);
         engine.set_timers(Timestamp::default());
         engine
     }
@@ -202,18 +217,16 @@ impl Engine {
             (false, None) => device_time.is_some_and(|time| frame.received_at.since(time) > LATE_AFTER),
         };
         counts.observations_late += u64::from(late && observed_at.is_some());
+        if let Some(observed_at) = observed_at {
+            let moment = FrameMoment { index, observed_at, received_at: frame.received_at };
+            self.grade(site, &moment, late, work.effects);
+        }
+        let (readings, state) = (self.scratch.readings(), &mut self.devices[index.0 as usize]);
+        let counts = &mut work.effects.counts;
         counts.readings_not_good += readings.iter().filter(|reading| !reading.quality.is_good()).count() as u64;
         let alarms_before = work.effects.alarms.len();
-        let mut has_moved = false;
         let heard_before = state.heard_at;
-        if decoded.heard && !frame.flags.retained {
-            // Never back, when two sources overtake one another: a timer may fire early, not late.
-            state.heard_at = state.heard_at.max(Some(at));
-            has_moved = state.heard_on.as_ref() != Some(frame.source);
-            if has_moved {
-                state.heard_on = Some(Arc::clone(frame.source));
-            }
-        }
+        let has_moved = decoded.heard && !frame.flags.retained && state.hear(frame.source, at);
         let is_message = matches!(frame.payload, PayloadView::Bytes(_)) && !frame.flags.retained;
         let pace = self.pace.as_ref().filter(|_| is_message);
         let is_paid = pace.is_none_or(|pace| state.budget.pay(pace, device_time.unwrap_or(at), at, heard_before));
@@ -231,7 +244,9 @@ impl Engine {
         if !late {
             let profile = &site.facts().profiles[profile_index];
             self.walk_hears(profile, index, at);
-            self.detect(profile, index, decoded.heard, at, work.effects);
+            let moment = Heard { at, observed_at: observed_at.unwrap_or(at), is_heard: decoded.heard };
+            self.detect(profile, index, &moment, work.effects);
+            self.watch_sensors(profile, index, at, work.effects);
             if let (Told::Time(told), Certainty::Sure) = (decoded.told, work.certainty) {
                 let offset_ms = frame.received_at.0.saturating_sub(told.0);
                 self.compare_clocks(profile, index, offset_ms, at, work.effects);
@@ -243,44 +258,22 @@ impl Engine {
             work.effects.counts.frames_thinned += 1;
             work.effects.note(Noted::Left);
         }
+        self.keep_revised(index, frame, work);
         if !is_paid {
             self.note_babble(site, index, at, work.effects);
         }
     }
 
-    /// Keeps the readings of a frame, and behind them those of other times that it carries: at their own time, and never
-    /// as news.
-    fn keep_rows(&mut self, placed: &Placed, frame: &FrameView<'_>, work: &mut Work<'_>) {
-        let Placed { index, device_time, observed_at, late } = *placed;
-        if let Some(observed_at) = observed_at {
-            work.observations.push_row(index, observed_at, frame.received_at, late, self.scratch.keep_frame());
-            frame.tags.iter().for_each(|tags| work.observations.tag_last(tags));
-            if device_time.is_none() && observed_at != frame.received_at {
-                work.effects.note(placed_after(frame.received_at, observed_at));
-            }
-        }
-        let frame_time = device_time.unwrap_or(frame.received_at);
-        for row in 0..self.scratch.history_len() {
-            let counts = &mut work.effects.counts;
-            match self.scratch.history_time(row).judge(frame_time, frame.received_at, work.certainty) {
-                Ok(observed_at) => {
-                    let readings = self.scratch.history(row).iter();
-                    counts.readings_not_good += readings.filter(|reading| !reading.quality.is_good()).count() as u64;
-                    counts.observations_late += 1;
-                    let count = self.scratch.keep_history(row);
-                    work.observations.push_row(index, observed_at, frame.received_at, true, count);
-                    frame.tags.iter().for_each(|tags| work.observations.tag_last(tags));
-                }
-                Err(refusal) => counts.times_refused[refusal as usize] += 1,
-            }
-        }
-    }
-
     /// Runs the detectors whose points came in this frame and settles their conditions.
-    fn detect(&mut self, profile: &Profile, index: DeviceIndex, heard: bool, at: Timestamp, effects: &mut Effects) {
+    fn detect(&mut self, profile: &Profile, index: DeviceIndex, moment: &Heard, effects: &mut Effects) {
+        let Heard { at, observed_at, is_heard } = *moment;
+        let clock = self.decoders.at(self.site.profile_index(index)).clock();
+        let device = self.site.device(index);
+        let local = clock.local(observed_at, clock.place(device));
+        let interval = interval_of(&self.site, device);
         let state = &mut self.devices[index.0 as usize];
-        let touched_conditions = state.run_detectors(&profile.detectors, &self.scratch, heard, at);
-        let sooner = touched_conditions != 0 || state.timer.is_none();
+        let touched_conditions = state.run_detectors(profile, &self.scratch, is_heard, at, local.as_ref());
+        let sooner = touched_conditions != 0 || state.timer.is_none() || state.is_silent_sooner(profile, interval);
         if touched_conditions != 0 {
             for condition in 0..profile.conditions.len() {
                 if touched_conditions & (1_u64 << (condition & 63)) != 0 {
@@ -313,7 +306,7 @@ impl Engine {
                 Phase::Clear => is_fine = true,
                 Phase::Unknown if is_patient => return,
                 Phase::Unknown => {}
-                Phase::Rising | Phase::Active | Phase::Falling => return,
+                Phase::Rising | Phase::Active | Phase::Falling | Phase::Doubted => return,
             }
         }
         state.conditions.entry(condition).carried = !is_fine;
@@ -327,21 +320,40 @@ impl Engine {
         let profile = site.profile_of(device);
         let interval = interval_of(&site, device);
         let certainty = self.certainty();
+        let clock = self.decoders.at(site.profile_index(index)).clock();
+        let local = clock.local(at, clock.place(device));
         let state = &mut self.devices[index.0 as usize];
         let texts = |state: &DeviceState, position: usize| {
-            let texts = explain(profile, state, position, at, interval);
+            let texts = explain(profile, state, position, at, (interval, local.as_ref()));
             if certainty == Certainty::Unsure { unsure(texts) } else { texts }
         };
         match settle(state, &device.id, profile, condition, at, &texts) {
             Change::None => {}
-            Change::Raised => self.announce(index, condition, at, effects),
-            Change::Worsened => self.worsen(index, condition, at, effects),
+            Change::Raised => {
+                self.note_evidence(index, condition, at);
+                self.announce(index, condition, at, effects);
+            }
+            Change::Worsened => {
+                self.note_evidence(index, condition, at);
+                self.worsen(index, condition, at, effects);
+            }
             Change::Revived => {
                 if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition) {
                     effects.alarms.push(alarm.clone());
                 }
             }
             Change::Cleared => self.clear(index, condition, at, effects),
+        }
+    }
+
+    /// Keeps with an alarm what made it.
+    fn note_evidence(&mut self, index: DeviceIndex, condition: usize, at: Timestamp) {
+        let site = Arc::clone(&self.site);
+        let profile = site.profile_of(site.device(index));
+        let state = &mut self.devices[index.0 as usize];
+        let found = strongest(state, profile, condition).map(|(position, _)| evidence(profile, state, position, at));
+        if let Some(alarm) = state.conditions.alarm_mut(condition) {
+            alarm.evidence = found.map(Box::new);
         }
     }
 
@@ -375,6 +387,7 @@ impl Engine {
         slot.carried = false;
         let case_id = slot.case_id.clone();
         self.walk_sees(index, condition, Sight::Cleared, at);
+        self.leave_incident(&alarm.device, &alarm.condition, at);
         effects.counts.alarms_cleared += 1;
         if let Some(case_id) = case_id.filter(|_| alarm.case_id.is_some()) {
             let (mut ctx, cases) = self.case_context(at, effects);
@@ -390,7 +403,11 @@ impl Engine {
     fn bring_to_case(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
         let site = Arc::clone(&self.site);
         let device = site.device(index);
-        let suppression = self.suppression(&site, index, condition, at);
+        let mut suppression = self.suppression(&site, index, condition, at);
+        if matches!(suppression, None | Some(Suppression::NoCase)) {
+            self.take_together(index, condition, at, effects);
+            suppression = suppression.or_else(|| self.explained(&site, index, condition));
+        }
         let state = &mut self.devices[index.0 as usize];
         let Some(slot) = state.conditions.get_mut(condition) else { return };
         let Some(alarm) = slot.alarm.as_mut() else { return };
@@ -506,6 +523,7 @@ impl Engine {
             OperatorAction::StartWalk { devices, until, by } => self.start_walk((devices, by), *until, at, effects),
             OperatorAction::FinishWalk { by } => self.finish_walk(by, at, effects),
             OperatorAction::NotePhoto { device, photo, by } => self.note_photo(device, photo, by, at, effects),
+            OperatorAction::RainSignal { signal, by } => self.take_rain_signal(*signal, by, at, effects),
         }
     }
 
@@ -621,6 +639,7 @@ impl Engine {
             self.schedule_device(index);
         }
         self.schedule_walk();
+        self.schedule_incidents();
         let mut effects = Effects::default();
         let (mut ctx, cases) = self.case_context(at, &mut effects);
         cases.schedule_all(&mut ctx);
@@ -648,13 +667,14 @@ impl Engine {
         let interval = interval_of(&self.site, device);
         let state = &self.devices[index.0 as usize];
         let is_deaf = self.is_deaf_to(index);
+        let clock = self.decoders.at(self.site.profile_index(index)).clock();
         let mut due: Option<Timestamp> = None;
         let mut sooner = |at: Option<Timestamp>| due = [due, at].into_iter().flatten().min();
         for (position, detector) in profile.detectors.iter().enumerate() {
             let slot = &state.detectors[position];
             sooner(slot.ripe_at(detector));
             if slot.waits_for_wrong() && !is_deaf && state.listening_since != Timestamp::default() {
-                sooner(state.silent_at(&detector.rule, interval));
+                sooner(state.silent_at(position, detector, interval, (clock, device)));
             }
         }
         for (condition, slot) in state.conditions.iter() {
@@ -696,6 +716,7 @@ impl Engine {
                 }
                 TimerKey::Device(index) => self.serve_device(index, at, effects),
                 TimerKey::Walk => self.expire_walk(at, effects),
+                TimerKey::Incident(id) => self.serve_incident(&id, at, effects),
             }
         }
     }
@@ -706,18 +727,20 @@ impl Engine {
         let profile = site.profile_of(device);
         let interval = interval_of(&site, device);
         let is_deaf = self.is_deaf_to(index);
+        let profile_index = site.profile_index(index);
         self.devices[index.0 as usize].timer = None;
         for (position, detector) in profile.detectors.iter().enumerate() {
             let state = &mut self.devices[index.0 as usize];
             let was_active = state.detectors[position].is_active();
             if matches!(detector.rule, Rule::Silence { .. }) {
-                let is_silent = state.silent_at(&detector.rule, interval).is_some_and(|due| due <= at);
+                let watch = (self.decoders.at(profile_index).clock(), device);
+                let is_silent = state.silent_at(position, detector, interval, watch).is_some_and(|due| due <= at);
                 let slot = &mut state.detectors[position];
                 match (is_silent && !is_deaf, slot.phase) {
                     (true, Phase::Unknown | Phase::Clear) => slot.advance(detector, Verdict::Wrong, at),
                     (true, Phase::Rising) => slot.ripen(detector, at),
                     (false, Phase::Rising) => slot.advance(detector, Verdict::Fine, at),
-                    (_, Phase::Unknown | Phase::Clear | Phase::Active | Phase::Falling) => {}
+                    (_, Phase::Unknown | Phase::Clear | Phase::Active | Phase::Falling | Phase::Doubted) => {}
                 }
             } else {
                 state.detectors[position].ripen(detector, at);
@@ -754,21 +777,18 @@ impl Engine {
     }
 }
 
-/// Where the readings of a frame stand.
-struct Placed {
-    index: DeviceIndex,
-    /// What the device told, when it is to be believed.
-    device_time: Option<Timestamp>,
-    /// `None` when the frame has no readings of its own, or no time for them.
-    observed_at: Option<Timestamp>,
-    late: bool,
+/// When a frame was received and what it tells of was taken, and whether it shows that the device is alive.
+struct Heard {
+    at: Timestamp,
+    observed_at: Timestamp,
+    is_heard: bool,
 }
 
-struct Work<'a> {
-    effects: &'a mut Effects,
+pub(crate) struct Work<'a> {
+    pub(crate) effects: &'a mut Effects,
     /// How far our own clock can be believed during this input.
-    certainty: Certainty,
-    observations: Observations,
+    pub(crate) certainty: Certainty,
+    pub(crate) observations: Observations,
 }
 
 /// How often a device reports: the inventory's word, else its profile's.

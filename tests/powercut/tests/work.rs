@@ -127,6 +127,7 @@ fn alarm(number: u64, state: AlarmState) -> Alarm {
         suppressed: None,
         case_id: Some(case_id(number)),
         acknowledged: None,
+        evidence: None,
     }
 }
 

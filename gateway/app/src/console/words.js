@@ -16,9 +16,12 @@ export const CONDITIONS = {
   undervoltage: ["voltage too low", "电压过低"],
   overheated: ["temperature too high", "温度过高"],
   strong_wind: ["strong wind", "大风"],
+  mains_lost: ["mains power lost", "市电中断"],
+  heavy_rain: ["heavy rain", "暴雨"],
   battery_low: ["battery low", "电池电量低"],
   sensor_stuck: ["sensor reading does not move", "传感器读数不变"],
   silent: ["device silent", "设备失联"],
+  sensor_fault: ["sensor faulty", "传感器故障"],
   babbling: ["device sends too often", "上报过频"],
   clock_drift: ["device clock wrong", "设备时钟不准"],
   clock_unsure: ["time of the gateway unsure", "网关时间不确定"],
@@ -30,6 +33,10 @@ export const CONDITIONS = {
   disk_failing: ["disk refused writes, nothing acknowledged", "磁盘曾拒绝写入，期间未确认报文"],
   write_budget_exceeded: ["day's write budget used up", "当日写入预算用完"],
   walk_test: ["walk test running, no cases from its devices", "现场核验进行中，所涉设备不产生案件"],
+  storm: ["street flooding by a storm", "暴雨内涝"],
+  outage: ["devices on one parent silent together", "成片失联"],
+  covers_opened: ["covers near one another opened", "连片开盖"],
+  circuit_out: ["lamps out on one circuit", "同一回路多灯不亮"],
   store_damaged: ["database was damaged and salvaged", "数据库曾损坏，已抢救"],
 };
 
@@ -134,6 +141,7 @@ export const SUPPRESSIONS = {
   void: ["no case: made void by a person", "未生成案件：人工作废或结案"],
   no_case: ["no case: the profile asks for none", "未生成案件：设备模型规定不上报"],
   walk_test: ["no case: device in a walk test", "未生成案件：现场核验中"],
+  incident: ["no case of its own: part of an incident", "未单独立案：已并入事件群案件"],
 };
 
 /** Where a case stands. */
@@ -173,6 +181,15 @@ export const CAUSES = {
   rounded: ["more digits than can be stored", "位数超出可存精度"],
   read_failed: ["the bus did not give it", "总线读取失败"],
   illegal_address: ["the device refuses these registers", "设备无此寄存器"],
+  climatology: ["unusual for the season or hour", "不符合该时节规律"],
+  spike: ["stands out, like a spike", "疑似跳变"],
+  confirmed: ["confirmed by the next reading", "已由下一读数证实"],
+  rate_of_change: ["changed too fast", "变化过快"],
+  flat_line: ["does not move", "读数不变"],
+  attenuated: ["moves less than it should", "信号衰减"],
+  gap: ["came after a long gap", "间隔过长"],
+  neighbours: ["unlike its neighbours", "与邻近设备不符"],
+  device_flag: ["the device itself distrusts it", "设备自报不可信"],
   derived: ["what it is computed from is not good", "计算依据无效"],
 };
 
@@ -292,13 +309,14 @@ export const WORDS = {
   walk_banner: ["A walk test runs: its devices open no cases. Show what it has seen", "现场核验进行中：所涉设备不产生案件。查看进展"],
   walk_device: ["In a walk test", "现场核验中"],
   explanation: ["Finding", "判定依据"],
+  why: ["Why", "为什么"],
   readings: ["Last readings", "最新读数"],
   history: ["History", "办理经过"],
   is_standing: ["still standing", "仍在持续"],
   is_over: ["over", "已恢复"],
   essential: ["essential", "关键"],
   no_such: ["{id} is not known here", "此处没有 {id}"],
-  incident: ["{count} alarms, most likely one cause: {condition}, {parent}", "事件群：{parent}，{condition}，{count} 条告警，可能同一原因"],
+  incident: ["{condition}, {parent}: {count} devices, {standing} stand now", "事件群：{parent}，{condition}，共 {count} 台设备，现存 {standing} 台"],
   no_alarms: ["No alarm stands", "无告警"],
   no_cases: ["No case yet", "无案件"],
   no_notices: ["Nobody was told anything yet", "暂无通知"],
