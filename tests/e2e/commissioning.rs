@@ -100,6 +100,54 @@ async fn what_cannot_be_a_walk_test_is_refused_with_words() {
     gateway.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_test_is_begun_and_ended_from_the_phone_by_those_who_may() {
+    let mut site = Site::new(COVERS);
+    let accounts = "accounts:\n  - {name: street, password: {value: lantern}, role: viewer}\n  \
+                    - {name: chen, password: {value: hydrant}}\n";
+    site.configure(&format!("{accounts}sources:\n{}", site.embedded_broker()));
+    let mut gateway = site.start().await;
+    let begin = json!({ "devices": "MH-*", "hours": 2, "by": "somebody else" });
+    let photo = json!({ "device": "MH-1", "photo": "x.jpg" });
+    let mask = json!({ "kind": "permit", "until": "2099-01-01T00:00:00Z", "reason": "works" });
+
+    gateway.log_in("street", "lantern");
+    let page = gateway.get("/walk").await.text;
+    assert!(page.contains("该账号只能查看") && !page.contains("<form"), "{page}");
+    let status = gateway.get("/api/v1/status").await.ok();
+    assert_eq!((&status["account"], &status["role"]), (&json!("street"), &json!("viewer")));
+    for (path, body) in [
+        ("/api/v1/walk", &begin),
+        ("/api/v1/walk/finish", &json!({})),
+        ("/api/v1/walk/photo", &photo),
+        ("/api/v1/devices/MH-1/mask", &mask),
+        ("/api/v1/reload", &json!({})),
+    ] {
+        let refused = gateway.post(path, body).await;
+        assert_eq!(refused.status, 403, "{path}: {refused:?}");
+        assert!(refused.text.contains("the account street may look and not act"), "{path}: {refused:?}");
+    }
+    assert_eq!(gateway.get("/api/v1/walk").await.status, 409, "none was begun");
+    assert_eq!(gateway.get("/api/v1/devices/MH-1").await.ok()["profile_extends"], json!([]));
+
+    gateway.log_in("chen", "hydrant");
+    let page = gateway.get("/walk").await.text;
+    assert!(page.contains("data-path=/api/v1/walk ") && page.contains("/console/walk.js"), "{page}");
+    assert_eq!(gateway.get("/console/walk.js").await.status, 200);
+    let began = gateway.post("/api/v1/walk", &begin).await.ok();
+    assert_eq!((&began["by"], began["devices"].as_array().unwrap().len()), (&json!("chen"), 2), "the account counts");
+    assert_eq!(gateway.post("/api/v1/walk/photo", &photo).await.status, 200);
+    assert!(gateway.get("/walk").await.text.contains("data-path=/api/v1/walk/finish"));
+    gateway.log_in("street", "lantern");
+    for path in ["/api/v1/walk", "/api/v1/walk/report.html", "/api/v1/walk/report.csv"] {
+        assert_eq!(gateway.get(path).await.status, 200, "{path}: a viewer may look");
+    }
+    // The command line takes the account that may act, though it is the second one.
+    assert_eq!(site.command(&["walk", "finish"]).code, Some(0));
+    assert!(gateway.get("/walk").await.text.contains("已结束"));
+    gateway.stop().await;
+}
+
 /// Publishes until a command ends that waits for messages.
 async fn heard(publisher: &Publisher, arguments: &[String]) -> Finished {
     let arguments = arguments.to_vec();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::bus::{Bus, Unit};
 use crate::external::PyModbus;
 use crate::gateway::{Finished, Site};
+use crate::modbus_links::Probe;
 
 /// The level in mm is register 4 of a QDY30A.
 const LEVEL: u16 = 4;
@@ -44,6 +45,26 @@ async fn a_scan_finds_who_answers_and_says_what_to_check_when_nobody_does() {
     let nobody = scan(&["--units", "1"]);
     assert_eq!(nobody.code, Some(1), "{nobody:?}");
     assert!(nobody.errors.contains("failed to ask the units: "), "{nobody:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_of_a_serial_port_finds_the_unit_and_reads_what_it_has() {
+    let port = Probe::at(153).behind_port();
+    let place = format!("rtu://{}", port.display());
+    let run = |arguments: &[&str]| tokio::task::block_in_place(|| Finished::run(arguments));
+    let scan = run(&["modbus", "scan", &place, "--units", "1-3", "--timeout", "150ms", "--json"]);
+    let found = units(&scan);
+    assert_eq!(found.len(), 1, "{scan:?}");
+    assert_eq!(
+        (&found[0]["unit"], &found[0]["tables"]["holding"]),
+        (&json!(1), &json!("exception 2 (illegal data address)"))
+    );
+    assert_eq!(found[0]["tables"]["coil"], "exception 1 (illegal function)");
+    assert_eq!(scan.json()["silent"].as_object().map(serde_json::Map::len), Some(1), "the two others: {scan:?}");
+    let text = run(&["modbus", "scan", &place, "--units", "1", "--timeout", "150ms", "--baud", "9600,19200"]);
+    assert!(text.out.starts_with("unit   1 ") && text.out.contains("9600 8N1  functions 3, 4"), "{text:?}");
+    let read = run(&["modbus", "read", &place, "4", "--count", "1", "--json"]).json();
+    assert_eq!(read["words"], json!([153]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,12 +24,19 @@ const LOOK_AWAY: Duration = Duration::from_millis(5);
 #[path = "../../gateway/sources/src/modbus/link/tests/terminal.rs"]
 mod terminal;
 
+/// The number of a probe.
+const UNIT: u8 = 1;
+/// Function, and what is there of it: functions without an address have shorter requests.
+const REPORT_SERVER_ID: (u8, usize) = (17, 4);
+const IDENTIFICATION: (u8, usize) = (43, 7);
+const READ_BYTES: usize = 8;
+
 /// A level probe on a serial line.
 #[derive(Clone, Default)]
-struct Probe(Arc<Mutex<BTreeMap<u16, u16>>>);
+pub(crate) struct Probe(Arc<Mutex<BTreeMap<u16, u16>>>);
 
 impl Probe {
-    fn at(level: u16) -> Probe {
+    pub(crate) fn at(level: u16) -> Probe {
         Probe(Arc::new(Mutex::new(BTreeMap::from([(2, 17), (3, 1), (LEVEL, level)]))))
     }
 
@@ -40,9 +47,15 @@ impl Probe {
     /// Answers requests of RTU, with the noise of a driver that switches on before each answer.
     async fn serve(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
         loop {
-            let mut request = [0_u8; 8];
-            stream.read_exact(&mut request).await?;
-            assert_eq!(checksum(&request), 0, "{request:?}");
+            let mut request = [0_u8; READ_BYTES];
+            stream.read_exact(&mut request[..2]).await?;
+            let shorter = [REPORT_SERVER_ID, IDENTIFICATION].into_iter().find(|(function, _)| *function == request[1]);
+            let length = shorter.map_or(READ_BYTES, |(_, length)| length);
+            stream.read_exact(&mut request[2..length]).await?;
+            assert_eq!(checksum(&request[..length]), 0, "{request:?}");
+            if request[0] != UNIT {
+                continue;
+            }
             let word = |at: usize| u16::from_be_bytes([request[at], request[at + 1]]);
             let body = bus::read(&self.0.lock().unwrap(), request[1], word(2), word(4));
             let mut answer = vec![request[0]];
@@ -78,7 +91,7 @@ impl Probe {
     }
 
     /// Behind a serial port; gives its path.
-    fn behind_port(&self) -> std::path::PathBuf {
+    pub(crate) fn behind_port(&self) -> std::path::PathBuf {
         let (mut far, path) = terminal::open().unwrap();
         let (near, bridge) = BlockingStream::pair().unwrap();
         let (mut to_probe, mut from_probe) = (bridge.try_clone().unwrap(), bridge);

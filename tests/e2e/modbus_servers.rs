@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::external::{PYTHON, Program};
-use crate::gateway::{Site, free_port, loopback};
+use crate::gateway::{Finished, Site, free_port, loopback};
 use crate::influx::Influx;
 use crate::wait::{SOON, wait_for, wait_until};
 
@@ -210,6 +210,20 @@ impl Server {
         port
     }
 
+    /// A server on libmodbus behind a serial port; gives the port.
+    async fn start_serial(&mut self) -> String {
+        let (program, list) = (self.compile(), self.path("list.txt"));
+        self.start(&program, &["rtu", &list]);
+        wait_for("the server names its port", SOON, || {
+            let log = self.log();
+            match log.strip_suffix('\n') {
+                Some(port) if port.starts_with("/dev/") => Ok(port.to_owned()),
+                _ => Err(log),
+            }
+        })
+        .await
+    }
+
     fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
@@ -295,15 +309,21 @@ async fn a_meter_that_knows_only_function_4_is_read_with_the_profile_of_function
 async fn what_libmodbus_wrote_comes_over_a_serial_line_as_well() {
     let cases: Vec<&Case> = COMMON.iter().chain(&LIBMODBUS).collect();
     let mut server = Server::new(&list(&cases));
-    let (program, list) = (server.compile(), server.path("list.txt"));
-    server.start(&program, &["rtu", &list]);
-    let port = wait_for("the server names its port", SOON, || {
-        let log = server.log();
-        match log.strip_suffix('\n') {
-            Some(port) if port.starts_with("/dev/") => Ok(port.to_owned()),
-            _ => Err(log),
-        }
-    })
-    .await;
+    let port = server.start_serial().await;
     check(&cases, &format!("link: rtu, path: {port}, baud: 115200")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs libmodbus and a C compiler: run tests/run"]
+async fn a_unit_of_libmodbus_is_found_on_a_serial_line() {
+    let cases: Vec<&Case> = COMMON.iter().chain(&LIBMODBUS).collect();
+    let mut server = Server::new(&list(&cases));
+    let port = server.start_serial().await;
+    let place = format!("rtu://{port}?baud=115200");
+    let scan = Finished::run(&["modbus", "scan", &place, "--units", "1-4", "--timeout", "200ms", "--json"]);
+    let found = scan.json();
+    let units: Vec<&serde_json::Value> = found["units"].as_array().into_iter().flatten().collect();
+    assert_eq!(units.len(), 1, "{scan:?}");
+    assert_eq!((&units[0]["unit"], &units[0]["tables"]["holding"]), (&1.into(), &"answers".into()), "{scan:?}");
+    // It does not say who it is: libmodbus takes a request of function 43 on a serial line for two.
 }

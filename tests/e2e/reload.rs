@@ -246,10 +246,13 @@ async fn a_signal_and_a_watched_file_apply_the_configuration_too() {
     count(2).await;
     scene.site.write("inventory.csv", &format!("{INVENTORY}DL-2,e2e-level,DL-2,second\nDL-3,e2e-level,DL-3,second\n"));
     count(3).await;
-    let audit = scene.gateway.items("/api/v1/audit").await;
-    let by: Vec<&str> =
-        audit.iter().filter(|line| line["action"] == "site_changed").map(|line| line["by"].as_str().unwrap()).collect();
-    assert_eq!(by, ["watch", "SIGHUP"]);
+    // The engine knows the devices a moment before the audit is on the disk.
+    let by = |audit: &[Value]| -> Vec<String> {
+        let changes = audit.iter().filter(|line| line["action"] == "site_changed");
+        changes.map(|line| line["by"].as_str().unwrap().to_owned()).collect()
+    };
+    let is_there = move |audit: &[Value]| by(audit) == ["watch", "SIGHUP"];
+    scene.gateway.wait_for_items("both changes are in the audit", "/api/v1/audit", is_there).await;
     scene.gateway.stop().await;
 }
 

@@ -11,6 +11,7 @@ mod reload;
 mod sign_key;
 mod sources;
 mod stage;
+mod supervise;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -41,12 +42,14 @@ use crate::pipeline::eras::ClockEras;
 use crate::pipeline::publish::Publisher;
 use crate::pipeline::{DEAF_MIN, EngineHandle, Pipeline, PipelineSettings, StormTeller, recover};
 use crate::reload::ReloadHandle;
+use crate::wiretap::{FrameViews, Tap};
 use clock::ClockWatch;
 use delivery::Delivery;
 use difference::Fixed;
 use reload::Reloader;
 use sources::Sources;
 use stage::Stage;
+use supervise::Fallen;
 use telemetry::Telemetry;
 
 /// Sinks get so long to finish what they hold.
@@ -85,6 +88,8 @@ pub struct Gateway {
     pipeline: JoinHandle<()>,
     pipeline_ended: oneshot::Receiver<()>,
     sinks: Stage,
+    #[cfg(test)]
+    fallen: Fallen,
 }
 
 /// The reloader gets so long to come to an end in the middle of a change.
@@ -101,12 +106,22 @@ struct Parts {
     storm: StormTeller,
     /// Modbus buses, for the installer.
     buses: Buses,
+    /// Components whose task is gone.
+    fallen: Fallen,
 }
 
 impl Parts {
     fn new(clock: Clock, intake: Intake) -> Parts {
         let (metrics, health) = (Metrics::default(), Health::default());
-        Parts { clock, metrics, health, intake, storm: StormTeller::default(), buses: Buses::default() }
+        Parts {
+            clock,
+            metrics,
+            health,
+            intake,
+            storm: StormTeller::default(),
+            buses: Buses::default(),
+            fallen: Fallen::default(),
+        }
     }
 }
 
@@ -134,7 +149,9 @@ impl Gateway {
         for notice in edited_unnoticed(&store, &config.site) {
             warn!("{notice}");
         }
-        let started = start_pipeline(&config, &store, &parts, receiver, publisher, clock_watch.first_condition())?;
+        let (frames, tap) = FrameViews::new(&parts.metrics).context("start the thread that shows frames")?;
+        let first = (receiver, tap, clock_watch.first_condition());
+        let started = start_pipeline(&config, &store, &parts, publisher, first)?;
         let StartedPipeline { stop: pipeline_stop, thread: pipeline, ended: pipeline_ended, engine } = started;
         // Behind the site, which must be the first input.
         sinks.tasks.spawn(telemetry.alarm().run(parts.intake.clone(), sinks.shutdown.clone()));
@@ -155,6 +172,7 @@ impl Gateway {
         let brokers = config.brokers.iter().filter_map(|broker| sources.address(&format!("source/{}", broker.name)));
         let brokers = brokers.collect();
         let (site, accounts) = (Live::new(Arc::clone(&config.site)), Live::new(Arc::new(config.accounts.clone())));
+        let lineages = Live::new(Arc::new(config.lineages.clone()));
         let (reload, requests) = ReloadHandle::new();
         let state = ApiState {
             store: store.clone(),
@@ -165,8 +183,10 @@ impl Gateway {
             health: parts.health.clone(),
             site: site.clone(),
             accounts: accounts.clone(),
+            lineages: lineages.clone(),
             reload: reload.clone(),
             buses: parts.buses.clone(),
+            frames,
             sign_links,
             zone: jiff::tz::TimeZone::get(&config.zone)
                 .with_context(|| format!("find the time zone {}", config.zone))?,
@@ -191,6 +211,7 @@ impl Gateway {
             delivery,
             site: site.clone(),
             accounts,
+            lineages,
             health,
             shutdown: reload_stop.clone(),
         };
@@ -211,6 +232,8 @@ impl Gateway {
             pipeline,
             pipeline_ended,
             sinks,
+            #[cfg(test)]
+            fallen: parts.fallen,
         })
     }
 
@@ -304,9 +327,8 @@ fn start_pipeline(
     config: &Config,
     store: &Store,
     parts: &Parts,
-    receiver: IntakeReceiver,
     publisher: Publisher,
-    clock: GatewayCondition,
+    (receiver, tap, clock): (IntakeReceiver, Tap, GatewayCondition),
 ) -> anyhow::Result<StartedPipeline> {
     store.save_site(&config.site)?;
     let engine = recover::recover(store, &config.site, parts.clock.now())?;
@@ -318,7 +340,7 @@ fn start_pipeline(
         deaf_min: DEAF_MIN,
     };
     let (pipeline, engine) = Pipeline::new(engine, store.clone(), receiver, publisher, parts.clock.clone(), settings);
-    let pipeline = pipeline.with_storm(Arc::clone(&parts.storm));
+    let pipeline = pipeline.with_storm(Arc::clone(&parts.storm)).with_tap(tap);
     let damage = recover::damage_condition(store, parts.clock.now())?;
     let first = vec![Input::Gateway(clock), Input::Site(Arc::clone(&config.site)), Input::Gateway(damage)];
     // Before the thread runs: it would serve the timers of the time without a gateway, and call every device silent.

@@ -15,3 +15,4 @@ pub mod shipped;
 mod tidy;
 pub mod trial;
 mod walk;
+pub mod wiretap;

@@ -10,6 +10,7 @@ use std::path::Path;
 use kerbside_engine::decode::{CodecProblem, check_codec};
 use kerbside_model::Profile;
 use kerbside_model::document::{Problem, Problems};
+use kerbside_model::inventory::decode_text;
 use kerbside_model::profile::{Document, Layer, Shelf, ZONE_DEFAULT, no_scripts, parse_profile_with};
 
 pub use facts::{Difference, Facts, differences, facts};
@@ -43,7 +44,8 @@ pub fn read_profile(
     let beside = |script: &str| {
         let path = Path::new(&document.file).parent().unwrap_or(Path::new("")).join(script);
         let bytes = read(&path).map_err(|error| error.to_string())?;
-        String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+        // Makers here save them in GBK, with comments in Chinese.
+        Ok(decode_text(&bytes))
     };
     let mut profile = match document.layer {
         Layer::Own => parse_profile_with(&document.file, &node, &beside, problems),
@@ -88,6 +90,10 @@ pub fn shipped_profiles(problems: &Problems) -> Vec<Profile> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use kerbside_model::profile::PayloadFormat;
+
     use super::*;
 
     const PROFILE: &str = "
@@ -104,12 +110,12 @@ samples:
   - {name: bad, hex: '', error: failed}
 ";
 
-    fn read(script: &str) -> Result<Profile, Vec<Problem>> {
+    fn read(script: &[u8]) -> Result<Profile, Vec<Problem>> {
         let problems = Problems::default();
         let mut shelf = Shelf::default();
         shelf.add(Layer::Own, "profiles/acme.yaml", PROFILE, &problems);
         let file = |path: &Path| match path.to_str() {
-            Some("profiles/codecs/acme.js") => Ok(script.as_bytes().to_vec()),
+            Some("profiles/codecs/acme.js") => Ok(script.to_vec()),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
         let profile = read_profile(&shelf, &shelf.documents()[0], ZONE_DEFAULT, &file, &problems);
@@ -117,14 +123,36 @@ samples:
     }
 
     #[test]
+    fn shipped_profiles_have_no_problems_and_names_of_their_own() {
+        let problems = Problems::default();
+        let profiles = shipped_profiles(&problems);
+        assert_eq!(problems.into_sorted(), []);
+        let names: BTreeSet<&str> = profiles.iter().map(|profile| profile.name.as_ref()).collect();
+        assert_eq!(names.len(), shipped::PROFILES.len(), "two have the same name");
+    }
+
+    #[test]
     fn a_codec_is_read_from_beside_its_profile() {
-        let profile = read("function Decoder(bytes) { return {level: bytes[0]}; }").unwrap();
+        let profile = read(b"function Decoder(bytes) { return {level: bytes[0]}; }").unwrap();
         assert_eq!(profile.payload.script(), Some("codecs/acme.js"));
     }
 
     #[test]
+    fn a_codec_may_be_saved_in_gbk_or_as_notepad_does() {
+        let text = "// 液位传感器\r\nfunction Decoder(bytes) { return {level: bytes[0]}; }\r\n";
+        let (gbk, ..) = encoding_rs::GBK.encode(text);
+        let marked = format!("\u{feff}{text}");
+        let wide: Vec<u8> = marked.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [&*gbk, marked.as_bytes(), &wide] {
+            let profile = read(bytes).unwrap();
+            let PayloadFormat::Codec(format) = &profile.payload else { panic!("{:?}", profile.payload) };
+            assert!(format.source.contains("液位传感器"), "{}", format.source);
+        }
+    }
+
+    #[test]
     fn a_codec_that_does_not_compile_is_named_with_its_file_and_line() {
-        let problems = read("var level;\nfunction Decoder(bytes) { return {level: }; }\n").unwrap_err();
+        let problems = read(b"var level;\nfunction Decoder(bytes) { return {level: }; }\n").unwrap_err();
         assert_eq!((problems[0].file.as_str(), problems[0].line), ("profiles/codecs/acme.js", 2), "{problems:?}");
         assert!(problems[0].what.starts_with("the codec does not run: "), "{problems:?}");
     }

@@ -20,8 +20,9 @@ use kerbside_model::{Payload, Timestamp};
 
 const FRAMES: usize = 500_000;
 const RECEIVED_AT: Timestamp = Timestamp(1_800_000_000_000);
-/// Shipped profiles: JSON, channels, channels with history, parts by flags, fixed places.
-const SHIPPED: [&str; 7] = [
+/// Shipped profiles: JSON, channels, channels with history, parts by flags, fixed places, an envelope's object,
+/// Sparkplug B.
+const SHIPPED: [&str; 8] = [
     "json-pole",
     "milesight-em500-udl",
     "milesight-ws558",
@@ -29,6 +30,7 @@ const SHIPPED: [&str; 7] = [
     "decentlab-dl-atm41",
     "dragino-ldds75",
     "chirpstack-em500-udl",
+    "sparkplug-level",
 ];
 const CSV: &str = "
 profile: csv

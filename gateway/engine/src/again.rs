@@ -3,13 +3,12 @@
 //! They are history: their readings stand at their own time and go to the telemetry database, and nothing else of the
 //! engine sees them. No detector runs on them, no alarm is raised or cleared, and no device is heard by them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kerbside_model::{DeviceIndex, Effects, FrameAgain, Observations, ReadAgain, Timestamp};
+use kerbside_model::{DuplicateReason, Effects, FrameAgain, Noted, Observations, ReadAgain};
 
 use crate::Engine;
-use crate::decode::{Bench, Scratch, address_of, arrival, decode_late, placed_after};
+use crate::decode::{Bench, Reread, Rereader, address_of, placed_after};
 
 impl Engine {
     /// Reads frames again. What they give is added to `observations`; what became of each goes to the store with them,
@@ -21,30 +20,30 @@ impl Engine {
         effects: &mut Effects,
     ) -> Observations {
         let bench = Bench { site: &self.site, decoders: &self.decoders, certainty: self.certainty(), notes: &[] };
+        let mut reader = Rereader::new(bench);
         let before = observations.len();
-        let mut scratch = Scratch::default();
-        // Frames without a time of their own that came at once stand a millisecond apart, as they would have live.
-        let mut placed: BTreeMap<DeviceIndex, Timestamp> = BTreeMap::new();
-        for FrameAgain { row, frame } in frames {
+        for again in frames {
             effects.frames += 1;
-            let view = frame.view();
-            let mut placed_here = None;
-            let place = |index| {
-                let last = placed.entry(index).or_default();
-                *last = arrival(*last, frame.received_at);
-                placed_here = Some(*last);
-                *last
-            };
-            let read = decode_late(&bench, &view, place, &mut scratch, &mut observations);
-            let (device, refused) = match read {
-                Ok(index) => {
+            let (FrameAgain { row, frame, .. }, view) = (again, again.view());
+            let (mut device, mut refused) = (None, None);
+            match reader.read(&view, &mut observations) {
+                Ok(Reread::Readings { device: index, placed_at }) => {
                     effects.counts.frames_read_again += 1;
-                    (index, None)
+                    device = Some(index);
+                    if let Some(placed_at) = placed_at.filter(|placed_at| *placed_at != frame.received_at) {
+                        effects.note(placed_after(frame.received_at, placed_at));
+                    }
                 }
-                Err(refused) => (refused.device, Some((refused.error.reason, refused.error.detail))),
-            };
-            if let Some(observed_at) = placed_here.filter(|observed_at| *observed_at != frame.received_at) {
-                effects.note(placed_after(frame.received_at, observed_at));
+                Ok(Reread::Copy(index)) => {
+                    effects.counts.frames_duplicate[DuplicateReason::SameUplink as usize] += 1;
+                    device = Some(index);
+                    effects.note(Noted::Left);
+                }
+                Ok(Reread::NoMessage) => effects.counts.frames_read_again += 1,
+                Err(error) => {
+                    device = error.device;
+                    refused = Some((error.error.reason, error.error.detail));
+                }
             }
             effects.read_again.push(ReadAgain {
                 row: *row,

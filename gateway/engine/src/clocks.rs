@@ -12,7 +12,7 @@ use crate::explain::of_drift;
 
 impl Engine {
     /// How far our own clock can be believed: the watch over it says so with a condition of the gateway.
-    pub(crate) fn certainty(&self) -> Certainty {
+    pub fn certainty(&self) -> Certainty {
         let is_unsure = self.gateway.get(vocabulary::CLOCK_UNSURE).is_some_and(|slot| slot.alarm.is_some());
         if is_unsure { Certainty::Unsure } else { Certainty::Sure }
     }

@@ -45,6 +45,8 @@ pub(crate) struct DeviceState {
     pub(crate) heard_at: Option<Timestamp>,
     /// By which source.
     pub(crate) heard_on: Option<Arc<str>>,
+    /// Since when its node or its broker says that it is gone, until it is heard again.
+    pub(crate) gone_at: Option<Timestamp>,
     /// Silence is not counted from before this: the gateway was not running, or its source was down.
     pub(crate) listening_since: Timestamp,
     /// The newest observation.
@@ -91,6 +93,7 @@ impl DeviceState {
     pub(crate) fn hear(&mut self, source: &Arc<str>, at: Timestamp) -> bool {
         // Never back, when two sources overtake one another: a timer may fire early, not late.
         self.heard_at = self.heard_at.max(Some(at));
+        self.gone_at = None;
         let has_moved = self.heard_on.as_ref() != Some(source);
         if has_moved {
             self.heard_on = Some(Arc::clone(source));
@@ -146,6 +149,7 @@ impl DeviceState {
     /// No memory may lie in the future after the clock was set back: it would hold up holds and hide frames until then.
     pub(crate) fn forget_future(&mut self, now: Timestamp) {
         self.heard_at = self.heard_at.map(|heard_at| heard_at.min(now));
+        self.gone_at = self.gone_at.map(|gone_at| gone_at.min(now));
         self.late_since = self.late_since.map(|late_since| late_since.min(now));
         self.observed_at = self.observed_at.min(now);
         self.placed_at = self.placed_at.min(now);
@@ -215,7 +219,8 @@ impl DeviceState {
         touched_conditions
     }
 
-    /// When the silence detector at this position is due, counted from the last frame or from when we began to listen.
+    /// When the silence detector at this position is due, counted from the last frame or from when we began to
+    /// listen; at once for a device that is gone.
     pub(crate) fn silent_at(
         &self,
         position: usize,
@@ -224,7 +229,7 @@ impl DeviceState {
         (clock, device): (&Clock, &Device),
     ) -> Option<Timestamp> {
         let patience = self.detectors[position].patience(&detector.rule, interval)?;
-        let due = self.heard_from().plus(patience);
+        let due = self.gone_at.unwrap_or_else(|| self.heard_from().plus(patience));
         match &detector.during {
             Some(during) => clock.next_watch(during, due, clock.place(device)),
             None => Some(due),

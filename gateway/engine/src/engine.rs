@@ -173,7 +173,10 @@ impl Engine {
         counts.frames_retained += u64::from(frame.flags.retained);
         let sender = match resolve(site, frame) {
             Ok(sender) => sender,
-            Err(NotTaken::Ignored(event)) => return counts.frames_ignored[event as usize] += 1,
+            Err(NotTaken::Ignored(event)) => {
+                counts.frames_ignored[event as usize] += 1;
+                return self.take_event(event, frame, at, work.effects);
+            }
             Err(NotTaken::Refused(Refused { device, error })) => {
                 let device = device.map(|index| site.device(index));
                 return keep_undecoded(work.effects, site, frame, device, error);
@@ -721,14 +724,16 @@ impl Engine {
         }
     }
 
-    fn serve_device(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
+    pub(crate) fn serve_device(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
         let site = Arc::clone(&self.site);
         let device = site.device(index);
         let profile = site.profile_of(device);
         let interval = interval_of(&site, device);
         let is_deaf = self.is_deaf_to(index);
         let profile_index = site.profile_index(index);
-        self.devices[index.0 as usize].timer = None;
+        if let Some(timer) = self.devices[index.0 as usize].timer.take() {
+            self.timers.remove(timer, TimerKey::Device(index));
+        }
         for (position, detector) in profile.detectors.iter().enumerate() {
             let state = &mut self.devices[index.0 as usize];
             let was_active = state.detectors[position].is_active();

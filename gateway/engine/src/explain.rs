@@ -108,6 +108,13 @@ fn of_point(
 }
 
 fn of_silence(state: &DeviceState, at: Timestamp, interval: Option<Duration>) -> (String, String) {
+    if state.gone_at.is_some() {
+        let texts = (
+            "reported gone by its node or by the broker (Sparkplug death)",
+            "边缘节点或代理报告其已离线（Sparkplug 离线消息）",
+        );
+        return (texts.0.to_owned(), texts.1.to_owned());
+    }
     let quiet = at.since(state.heard_from());
     let (expected, expected_zh) = match interval {
         Some(interval) => {

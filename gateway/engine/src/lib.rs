@@ -23,6 +23,7 @@ mod evidence;
 mod explain;
 mod grading;
 mod grouping;
+mod gone;
 mod incidents;
 mod kin;
 mod last;

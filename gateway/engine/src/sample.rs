@@ -55,7 +55,7 @@ pub struct DecodedRow {
 
 /// Asks the codec of a profile about one frame; `None` when the profile has none, or the envelope is not understood.
 pub fn trace_single(profile: &Profile, frame: &SingleFrame<'_>) -> Option<CodecTrace> {
-    let uplink = frame.envelope.map(|format| unwrap(format, frame.payload)).transpose().ok()?;
+    let uplink = frame.envelope.map(|format| unwrap(format, frame.payload)).transpose().ok()?.flatten();
     let (payload, port) = match &uplink {
         Some(uplink) => (uplink.message(SAMPLES_RECEIVED_AT).payload, uplink.port),
         None => (frame.payload.view(), frame.port),
@@ -68,7 +68,7 @@ pub fn trace_single(profile: &Profile, frame: &SingleFrame<'_>) -> Option<CodecT
 pub fn decode_single(profile: &Arc<Profile>, frame: &SingleFrame<'_>) -> Result<DecodedFrame, DecodeError> {
     let device = Device { id: "sample".to_owned(), mount_height_mm: frame.mount_height_mm, ..Device::default() };
     let mut scratch = Scratch::default();
-    let uplink = frame.envelope.map(|format| unwrap(format, frame.payload)).transpose()?;
+    let uplink = frame.envelope.map(|format| unwrap(format, frame.payload)).transpose()?.flatten();
     let message = match &uplink {
         Some(uplink) => uplink.message(SAMPLES_RECEIVED_AT),
         None => Message { port: frame.port, ..Message::bare(frame.payload.view(), SAMPLES_RECEIVED_AT) },
@@ -88,13 +88,15 @@ pub fn decode_single(profile: &Arc<Profile>, frame: &SingleFrame<'_>) -> Result<
     Ok(DecodedFrame { readings: scratch.drain().collect(), observed_at, history, remarks })
 }
 
-fn unwrap(format: EnvelopeFormat, payload: &Payload) -> Result<Box<Uplink<'_>>, DecodeError> {
+/// What is in the envelope; `None` for a frame without one.
+fn unwrap(format: EnvelopeFormat, payload: &Payload) -> Result<Option<Box<Uplink<'_>>>, DecodeError> {
     let PayloadView::Bytes(bytes) = payload.view() else {
         let detail = "registers come in no envelope".to_owned();
         return Err(DecodeError { reason: UndecodedReason::Malformed, detail });
     };
     match envelope::open(format, b"", bytes) {
-        Ok(Opened::Uplink(uplink)) => Ok(uplink),
+        Ok(Opened::Uplink(uplink)) => Ok(Some(uplink)),
+        Ok(Opened::Bare) => Ok(None),
         Ok(Opened::Ignored(event)) => {
             let detail =
                 format!("the envelope holds no reading; the gateway counts it as {} and leaves it", event.name());

@@ -15,7 +15,7 @@ use crate::grouping::Book;
 use crate::walk::Walk;
 
 /// Counts up with every change of what a snapshot holds or of what the engine would make of a stored batch.
-pub const ENGINE_VERSION: u32 = 5;
+pub const ENGINE_VERSION: u32 = 6;
 
 /// A snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use crate::alarm::{Alarm, Suppression};
 use crate::case::{Case, CaseEvent, OutboxRow, OutboxState};
 use crate::envelope::IgnoredEvent;
 use crate::frame::Frame;
+use crate::frames::Tags;
 use crate::reading::{Observations, Quality};
 use crate::{Severity, Timestamp};
 
@@ -97,6 +98,8 @@ pub enum Noted {
 pub struct Undecoded {
     /// The frame as it came.
     pub frame: Frame,
+    /// User properties that came with it.
+    pub tags: Option<Tags>,
     /// What the inventory's column `address` must say for it, as far as the frame tells.
     pub address: String,
     /// Device id, when the address was known.
@@ -140,11 +143,13 @@ pub enum UndecodedReason {
     WrongClaim,
     /// The device's codec refused it, failed on it, or hit one of its limits.
     Codec,
+    /// Its values bear only numbers, and the message that gives them names was not heard (Sparkplug).
+    UnknownAlias,
 }
 
 impl UndecodedReason {
     /// Every reason.
-    pub const ALL: [UndecodedReason; 7] = [
+    pub const ALL: [UndecodedReason; 8] = [
         UndecodedReason::UnknownDevice,
         UndecodedReason::Malformed,
         UndecodedReason::NoPoints,
@@ -152,6 +157,7 @@ impl UndecodedReason {
         UndecodedReason::WrongKind,
         UndecodedReason::WrongClaim,
         UndecodedReason::Codec,
+        UndecodedReason::UnknownAlias,
     ];
 
     /// The reason's name in JSON, the store and metrics.
@@ -164,6 +170,21 @@ impl UndecodedReason {
             UndecodedReason::WrongKind => "wrong_kind",
             UndecodedReason::WrongClaim => "wrong_claim",
             UndecodedReason::Codec => "codec",
+            UndecodedReason::UnknownAlias => "unknown_alias",
+        }
+    }
+
+    /// The reason in Chinese, as people read it.
+    pub fn name_zh(self) -> &'static str {
+        match self {
+            UndecodedReason::UnknownDevice => "设备未登记",
+            UndecodedReason::Malformed => "格式错误",
+            UndecodedReason::NoPoints => "无可识别测点",
+            UndecodedReason::Panic => "解码器出错",
+            UndecodedReason::WrongKind => "主题中的设备类别不符",
+            UndecodedReason::WrongClaim => "报文自称为其他设备",
+            UndecodedReason::Codec => "解码脚本拒绝或出错",
+            UndecodedReason::UnknownAlias => "测点无名称（未收到上线报文）",
         }
     }
 }

@@ -24,16 +24,23 @@ pub enum EnvelopeFormat {
     /// The binary frame in which NB-IoT sensors of Milesight send their channels.
     #[serde(rename = "nbiot_tlv")]
     NbIotTlv,
+    /// Whichever of these a message has, by what the message is; none when it has none of them.
+    Auto,
+    /// Sparkplug B: the topic names node and device, the message is made of named metrics.
+    #[serde(rename = "sparkplug_b")]
+    SparkplugB,
 }
 
 impl EnvelopeFormat {
     /// Every format.
-    pub const ALL: [EnvelopeFormat; 5] = [
+    pub const ALL: [EnvelopeFormat; 7] = [
         EnvelopeFormat::ChirpStackV4,
         EnvelopeFormat::ChirpStackV3,
         EnvelopeFormat::TtnV3,
         EnvelopeFormat::CtWing,
         EnvelopeFormat::NbIotTlv,
+        EnvelopeFormat::Auto,
+        EnvelopeFormat::SparkplugB,
     ];
 
     /// The format's name in gateway.yaml, in samples and on the command line.
@@ -44,6 +51,8 @@ impl EnvelopeFormat {
             EnvelopeFormat::TtnV3 => "ttn_v3",
             EnvelopeFormat::CtWing => "ctwing",
             EnvelopeFormat::NbIotTlv => "nbiot_tlv",
+            EnvelopeFormat::Auto => "auto",
+            EnvelopeFormat::SparkplugB => "sparkplug_b",
         }
     }
 
@@ -169,11 +178,15 @@ pub enum IgnoredEvent {
     Simulated,
     /// A kind of event that is not known here.
     Other,
+    /// A host application of Sparkplug says whether it is there.
+    Host,
+    /// A node or device of Sparkplug is gone: its devices are silent from now on.
+    Death,
 }
 
 impl IgnoredEvent {
     /// Every kind.
-    pub const ALL: [IgnoredEvent; 10] = [
+    pub const ALL: [IgnoredEvent; 12] = [
         IgnoredEvent::Join,
         IgnoredEvent::Status,
         IgnoredEvent::Downlink,
@@ -184,6 +197,8 @@ impl IgnoredEvent {
         IgnoredEvent::Empty,
         IgnoredEvent::Simulated,
         IgnoredEvent::Other,
+        IgnoredEvent::Host,
+        IgnoredEvent::Death,
     ];
 
     /// The kind's name in metrics.
@@ -199,6 +214,8 @@ impl IgnoredEvent {
             IgnoredEvent::Empty => "empty",
             IgnoredEvent::Simulated => "simulated",
             IgnoredEvent::Other => "other",
+            IgnoredEvent::Host => "host",
+            IgnoredEvent::Death => "death",
         }
     }
 }

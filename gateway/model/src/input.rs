@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::case::CaseState;
 use crate::effects::FrameNote;
 use crate::frame::Frame;
-use crate::frames::{FrameView, Frames};
+use crate::frames::{FrameView, Frames, Tags};
 use crate::incident::RainSignal;
 use crate::site::Site;
 use crate::{Severity, Timestamp};
@@ -72,8 +72,10 @@ pub enum StoredInput {
         /// Who had it applied.
         by: String,
     },
+    /// [`Input::Again`] as it was stored before these frames kept their tags: read, and no longer written.
+    Again(Vec<UntaggedAgain>),
     /// See [`Input::Again`].
-    Again(Vec<FrameAgain>),
+    ReadAgain(Vec<FrameAgain>),
 }
 
 /// A frame that gave no readings when it came.
@@ -83,19 +85,46 @@ pub struct FrameAgain {
     pub row: u64,
     /// The frame, with its own time of arrival.
     pub frame: Frame,
+    /// User properties that came with it.
+    pub tags: Option<Tags>,
+}
+
+impl FrameAgain {
+    /// The frame as decoders see it.
+    pub fn view(&self) -> FrameView<'_> {
+        FrameView { tags: self.tags.as_ref(), ..self.frame.view() }
+    }
+}
+
+/// A [`FrameAgain`] as it was stored first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UntaggedAgain {
+    /// See [`FrameAgain::row`].
+    pub row: u64,
+    /// See [`FrameAgain::frame`].
+    pub frame: Frame,
+}
+
+impl From<UntaggedAgain> for FrameAgain {
+    fn from(UntaggedAgain { row, frame }: UntaggedAgain) -> FrameAgain {
+        FrameAgain { row, frame, tags: None }
+    }
 }
 
 impl StoredInput {
     /// The frames in it, in order.
     pub fn frames(&self) -> impl Iterator<Item = FrameView<'_>> {
-        let (one, many, again) = match self {
-            StoredInput::Frame(frame) => (Some(frame.view()), None, &[][..]),
-            StoredInput::Frames(frames) => (None, Some(frames), &[][..]),
-            StoredInput::Again(again) => (None, None, again.as_slice()),
-            _ => (None, None, &[][..]),
-        };
-        let again = again.iter().map(|again| again.frame.view());
-        one.into_iter().chain(many.into_iter().flat_map(Frames::iter)).chain(again)
+        let (mut one, mut many, mut again, mut untagged) = (None, None, &[][..], &[][..]);
+        match self {
+            StoredInput::Frame(frame) => one = Some(frame.view()),
+            StoredInput::Frames(frames) => many = Some(frames),
+            StoredInput::ReadAgain(frames) => again = frames,
+            StoredInput::Again(frames) => untagged = frames,
+            _ => {}
+        }
+        let again = again.iter().map(FrameAgain::view);
+        let untagged = untagged.iter().map(|again| again.frame.view());
+        one.into_iter().chain(many.into_iter().flat_map(Frames::iter)).chain(again).chain(untagged)
     }
 
     /// The notes about the frames of a commit.
@@ -120,7 +149,7 @@ impl From<Input> for StoredInput {
             Input::Source(status) => StoredInput::Source(status),
             Input::Gateway(condition) => StoredInput::Gateway(condition),
             Input::Change { site, by } => StoredInput::Change { hash: site.hash().to_owned(), by },
-            Input::Again(frames) => StoredInput::Again(frames),
+            Input::Again(frames) => StoredInput::ReadAgain(frames),
         }
     }
 }

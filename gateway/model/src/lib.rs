@@ -22,6 +22,7 @@ pub mod port;
 pub mod profile;
 pub mod reading;
 pub mod site;
+pub mod sparkplug;
 pub mod time;
 pub mod topic;
 pub mod vocabulary;
@@ -38,7 +39,7 @@ pub use frame::{ByteText, Frame, Payload, RegisterBlock, RegisterFailure, Regist
 pub use frames::{FrameFlags, FrameView, Frames, PayloadView, Tag, Tags};
 pub use input::{
     Delivery, DeliveryOutcome, FrameAgain, GatewayCondition, Input, MaskKind, OperatorAction, PlatformStatus,
-    SourceStatus, StoredInput,
+    SourceStatus, StoredInput, UntaggedAgain,
 };
 pub use inventory::{Datum, Device, ServiceState};
 pub use profile::Profile;

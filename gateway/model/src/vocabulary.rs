@@ -182,6 +182,7 @@ pub const CONDITIONS: &[Term] = &[
     term(OUTAGE, "", "devices on one parent silent together", "成片失联"),
     term(COVERS_OPENED, "", "covers near one another opened", "连片开盖"),
     term("circuit_out", "", "lamps out on one circuit", "同一回路多灯不亮"),
+    term("component_failed", "", "part of the gateway failed and is started again", "网关组件异常，正在自动重启"),
     term("store_damaged", "", "database was damaged and salvaged", "数据库曾损坏，已抢救"),
 ];
 

@@ -56,6 +56,9 @@ pub(crate) struct Database {
     common: Arc<Common>,
     metrics: StoreMetrics,
     totals: Totals,
+    /// Hash of the site that was saved last: the batch that changes to it may still be on its way, however long the
+    /// pipeline takes.
+    saved_site: Option<String>,
     limits: Limits,
     room: Room,
     ages: AgeClock,
@@ -105,6 +108,7 @@ impl Database {
             connection,
             common,
             totals,
+            saved_site: None,
             limits: Limits::new(
                 Quota::new(config.batches_bytes_max, config.batches_age_max),
                 Quota::new(config.undecoded_bytes_max, config.undecoded_age_max),
@@ -166,7 +170,7 @@ impl Database {
             snapshot::write_site_change(&transaction, change.totals.sequence, hash)?;
         }
         if let Some(snapshot) = &parts.snapshot {
-            snapshot::write(&transaction, snapshot, &mut change.totals)?;
+            snapshot::write(&transaction, snapshot, self.saved_site.as_deref(), &mut change.totals)?;
             self.wear.save(&transaction)?;
         }
         let prunes = limits.is_exceeded(&change.totals) || (is_prune_due && limits.has_old_batches(&change.totals));
@@ -196,6 +200,7 @@ impl Database {
     pub(crate) fn write_site(&mut self, site: &PackedSite) -> rusqlite::Result<()> {
         self.prepare()?;
         snapshot::write_site(&self.connection, site, self.totals.sequence)?;
+        self.saved_site = Some(site.hash.clone());
         self.count_transaction(site.body.body.len() as u64);
         Ok(())
     }

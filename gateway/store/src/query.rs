@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kerbside_model::{
-    Alarm, AlarmState, Audit, Case, CaseEvent, CaseState, Frame, OutboxRow, OutboxState, Payload, StoredInput,
-    Timestamp, UndecodedReason,
+    Alarm, AlarmState, Audit, Case, CaseEvent, CaseState, Frame, FrameView, OutboxRow, OutboxState, Payload,
+    StoredInput, Tags, Timestamp, UndecodedReason,
 };
 use kerbside_runtime::Chain;
 use rusqlite::types::Value;
@@ -22,6 +22,7 @@ use crate::batch::{CodecError, StoredBody};
 use crate::error::StoreError;
 use crate::metrics::StoreMetrics;
 use crate::open::is_damage;
+use crate::undecoded;
 
 /// Items of a page when the query names no number.
 pub const PAGE_ITEMS: usize = 100;
@@ -133,12 +134,21 @@ pub struct UndecodedRow {
     pub number: u64,
     /// The frame as it came.
     pub frame: Frame,
+    /// User properties that came with it.
+    pub tags: Option<Tags>,
     /// Device id, when the address was known.
     pub device: Option<String>,
     /// Name of the [`UndecodedReason`].
     pub reason: String,
     /// In a sentence, for people.
     pub detail: String,
+}
+
+impl UndecodedRow {
+    /// The frame as decoders see it.
+    pub fn view(&self) -> FrameView<'_> {
+        FrameView { tags: self.tags.as_ref(), ..self.frame.view() }
+    }
 }
 
 /// An address that sends frames and that no device of the inventory has.
@@ -633,10 +643,10 @@ const UNDECODED: &str = "SELECT number, frame, device, reason, detail FROM undec
 
 fn undecoded_row(row: &Row<'_>) -> rusqlite::Result<(u64, Result<UndecodedRow, StoreError>)> {
     let number: u64 = row.get(0)?;
-    let frame = postcard::from_bytes(row.get_ref(1)?.as_blob()?);
+    let frame = undecoded::unpacked(row.get_ref(1)?.as_blob()?);
     let (device, reason, detail) = (row.get(2)?, row.get(3)?, row.get(4)?);
     let item = match frame {
-        Ok(frame) => Ok(UndecodedRow { number, frame, device, reason, detail }),
+        Ok((frame, tags)) => Ok(UndecodedRow { number, frame, tags, device, reason, detail }),
         Err(source) => Err(damaged_row("undecoded frame", number, source)),
     };
     Ok((number, item))

@@ -51,8 +51,14 @@ pub(crate) struct PackedSite {
     pub(crate) body: OwnedBody,
 }
 
-/// Writes a snapshot of the state after `totals.sequence`, and forgets what only older ones needed.
-pub(crate) fn write(connection: &Connection, snapshot: &PackedSnapshot, totals: &mut Totals) -> rusqlite::Result<()> {
+/// Writes a snapshot of the state after `totals.sequence`, and forgets what only older ones needed. The site that was
+/// saved last stays.
+pub(crate) fn write(
+    connection: &Connection,
+    snapshot: &PackedSnapshot,
+    saved_site: Option<&str>,
+    totals: &mut Totals,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO snapshots(sequence, engine_version, site_hash, raw_bytes, format, body) \
@@ -76,7 +82,7 @@ pub(crate) fn write(connection: &Connection, snapshot: &PackedSnapshot, totals: 
     }
     totals.snapshot_newest = totals.sequence;
     totals.since_snapshot_bytes = 0;
-    forget_sites(connection, totals)
+    forget_sites(connection, saved_site, totals)
 }
 
 /// The newest snapshot that can be read and has every batch after it.
@@ -166,9 +172,9 @@ pub(crate) fn site_after(connection: &Connection, sequence: u64) -> rusqlite::Re
     connection.prepare_cached(query)?.query_row([sequence], |row| row.get(0)).optional()
 }
 
-/// Drops sites that no kept batch and no snapshot was stepped with. A site that was saved after the oldest kept batch
-/// stays, because the batch that changes to it may still be on its way.
-fn forget_sites(connection: &Connection, totals: &Totals) -> rusqlite::Result<()> {
+/// Drops sites that no kept batch and no snapshot was stepped with. The one that was saved last stays, and so does each
+/// that was saved after the oldest kept batch, because the batch that changes to it may still be on its way.
+fn forget_sites(connection: &Connection, saved_site: Option<&str>, totals: &Totals) -> rusqlite::Result<()> {
     let before_oldest = totals.sequence.saturating_sub(totals.batches);
     let needed_after = before_oldest.min(totals.snapshot_older);
     connection
@@ -180,9 +186,9 @@ fn forget_sites(connection: &Connection, totals: &Totals) -> rusqlite::Result<()
     connection
         .prepare_cached(
             "DELETE FROM sites WHERE saved_after < ?1 AND hash NOT IN (SELECT hash FROM site_changes) \
-             AND hash NOT IN (SELECT site_hash FROM snapshots)",
+             AND hash NOT IN (SELECT site_hash FROM snapshots) AND hash IS NOT ?2",
         )?
-        .execute([needed_after])?;
+        .execute(params![needed_after, saved_site])?;
     Ok(())
 }
 

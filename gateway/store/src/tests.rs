@@ -275,7 +275,14 @@ fn audit(subject: &str, action: &str) -> Audit {
 
 fn undecoded(address: &str, reason: UndecodedReason, payload: &[u8], at: i64) -> Undecoded {
     let frame = frame(address, payload, at);
-    Undecoded { frame, address: address.to_owned(), device: None, reason, detail: "no such device".to_owned() }
+    Undecoded {
+        frame,
+        tags: None,
+        address: address.to_owned(),
+        device: None,
+        reason,
+        detail: "no such device".to_owned(),
+    }
 }
 
 fn undecoded_effects(frames: Vec<Undecoded>) -> Effects {
@@ -635,6 +642,39 @@ fn the_site_of_a_batch_is_known_and_kept_as_long_as_the_batch() {
         },
         |kept| *kept == [false, false, true],
     );
+}
+
+#[test]
+fn a_site_that_no_batch_changed_to_yet_is_kept_until_another_is_saved() {
+    let bench = Bench::new();
+    let sites = ["in force", "on its way", "the next"].map(shipped_site);
+    let change_to = |site: &Site| vec![StoredInput::Site(site.hash().to_owned())];
+    let is_kept = |site: &Site| bench.store.site(site.hash()).unwrap().is_some();
+    bench.store.register_sinks(&["influx".to_owned()]);
+    bench.store.save_site(&sites[0]).unwrap();
+    commit(&bench.store, change_to(&sites[0]), Effects::default());
+    bench.store.save_site(&sites[1]).unwrap();
+    // Snapshots that fall in between, and batches that went since.
+    let forgetting = |what: &str, expected: bool| {
+        wait_for(
+            what,
+            || {
+                let committed = commit_snapshot(&bench.store, frames(1), b"state");
+                bench.store.set_cursor("influx", committed.sequence).unwrap();
+                let oldest =
+                    bench.store.readable_batches_after(0, 1).unwrap().first().map_or(0, |batch| batch.sequence);
+                (oldest > 2, is_kept(&sites[1]))
+            },
+            |(has_gone, kept)| *has_gone && *kept == expected,
+        );
+    };
+    forgetting("the end of the first batches", true);
+    for _ in 0..3 {
+        commit_snapshot(&bench.store, frames(1), b"state");
+    }
+    assert!(is_kept(&sites[1]), "the batch that changes to it may still come");
+    bench.store.save_site(&sites[2]).unwrap();
+    forgetting("the end of the site that never came into force", false);
 }
 
 // Properties -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use kerbside_model::{Payload, ReadAgain, Timestamp, Undecoded, UndecodedReason};
+use kerbside_model::{Frame, Payload, ReadAgain, Tags, Timestamp, Undecoded, UndecodedReason};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::metrics::{Dropped, Reason};
@@ -118,7 +118,7 @@ fn insert_newest<'a>(
     )?;
     for undecoded in frames {
         let key = key_of(undecoded);
-        let frame = postcard::to_stdvec(&undecoded.frame).expect("frames are plain data");
+        let frame = packed(undecoded);
         let bytes = ROW_BYTES + (frame.len() + undecoded.detail.len()) as u64;
         let left_out = surplus.get_mut(&key).expect("every key was counted");
         if *left_out > 0 {
@@ -142,6 +142,22 @@ fn insert_newest<'a>(
         totals.undecoded_bytes += bytes;
     }
     Ok(keys)
+}
+
+/// A frame as its row has it: behind it stand its tags, if it has any. Rows from before they were kept have none.
+fn packed(undecoded: &Undecoded) -> Vec<u8> {
+    let frame = postcard::to_stdvec(&undecoded.frame).expect("frames are plain data");
+    match &undecoded.tags {
+        Some(tags) => postcard::to_extend(tags, frame).expect("tags are plain data"),
+        None => frame,
+    }
+}
+
+/// The frame of a row, and its tags.
+pub(crate) fn unpacked(bytes: &[u8]) -> Result<(Frame, Option<Tags>), postcard::Error> {
+    let (frame, behind) = postcard::take_from_bytes(bytes)?;
+    let tags = if behind.is_empty() { None } else { Some(postcard::from_bytes(behind)?) };
+    Ok((frame, tags))
 }
 
 fn key_of(undecoded: &Undecoded) -> Key<'_> {

@@ -39,8 +39,8 @@ fn profile(script: &str) -> Profile {
     profile.unwrap_or_else(|| panic!("the profile is sound: {problems:?}"))
 }
 
-/// Takes an even first byte for bytes of a device, which codecs of ours read; an odd one for a script that is made of the
-/// bytes.
+/// Takes an even first byte for bytes of a device, which the codec that its next bit names reads; an odd one for a script
+/// that is made of the bytes.
 ///
 /// # Panics
 /// When a codec brings down its host, or a frame is answered in another way than by a codec that has seen no other.
@@ -48,9 +48,7 @@ pub fn codec(data: &[u8]) {
     let Some((first, data)) = data.split_first() else { return };
     let others: [&[u8]; 2] = [&[1, 2, 3], data];
     if first & 1 == 0 {
-        for profile in CODECS.iter() {
-            check(profile, data, first >> 1, &others);
-        }
+        check(&CODECS[usize::from(first >> 1 & 1)], data, first >> 2, &others);
     } else {
         check(&profile(&script(data)), &data[..data.len().min(8)], 1, &others);
     }

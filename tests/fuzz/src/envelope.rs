@@ -32,6 +32,7 @@ pub fn envelope(data: &[u8]) {
         match opened {
             Ok(Opened::Uplink(uplink)) => check_uplink(&uplink, payload),
             Ok(Opened::Ignored(_)) => {}
+            Ok(Opened::Bare) => assert_eq!(format, EnvelopeFormat::Auto, "another envelope is never left out"),
             Err(error) => assert!(!error.is_empty() && error.len() < 1_000, "{error}"),
         }
         check_engine(format, topic, payload);

@@ -13,6 +13,7 @@ mod link;
 mod mqtt;
 mod recording;
 mod registers;
+mod sparkplug;
 mod street;
 mod topics;
 
@@ -26,13 +27,14 @@ pub use link::link;
 pub use mqtt::mqtt;
 pub use recording::recording;
 pub use registers::registers;
+pub use sparkplug::sparkplug;
 pub use topics::topics;
 
 /// A target, which panics when an answer is wrong.
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its corpus and of its program in `fuzz/`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("batch", batch),
     ("codec", codec),
     ("binary", binary),
@@ -45,5 +47,6 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("mqtt", mqtt),
     ("recording", recording),
     ("registers", registers),
+    ("sparkplug", sparkplug),
     ("topics", topics),
 ];

@@ -103,6 +103,7 @@ fn effects(number: u64) -> Effects {
     if number.is_multiple_of(UNDECODED_EVERY) {
         effects.undecoded.push(Undecoded {
             frame: frame("stranger", number.to_string().into_bytes(), number),
+            tags: None,
             address: "stranger".to_owned(),
             device: None,
             reason: UndecodedReason::UnknownDevice,

@@ -51,7 +51,7 @@ pub(super) struct MaskRequest {
 
 /// The account wins over what the body says.
 pub(super) fn actor(caller: Caller, by: Option<String>) -> Result<String, ApiError> {
-    let named = caller.0.or(by).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    let named = caller.name.or(by).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     named.ok_or_else(|| ApiError::bad_request("say who does it: {\"by\": \"name\"}"))
 }
 

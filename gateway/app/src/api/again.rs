@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use kerbside_engine::decode::{Bench, Certainty, Decoders, NotTaken, Scratch, decode_late, resolve};
+use kerbside_engine::decode::{Bench, Certainty, Decoders, NotTaken, Rereader, resolve};
 use kerbside_model::{FrameAgain, Input, Observations, PointReading, Site, Timestamp, UndecodedReason};
 use kerbside_store::{Store, StoreError, UndecodedQuery, UndecodedRow};
 use serde::Deserialize;
@@ -124,7 +124,7 @@ fn is_of(site: &Site, row: &UndecodedRow, id: &str) -> bool {
     if row.device.as_deref() == Some(id) {
         return true;
     }
-    let view = row.frame.view();
+    let view = row.view();
     let device = match resolve(site, &view) {
         Ok(sender) => Some(sender.device),
         Err(NotTaken::Refused(refused)) => refused.device,
@@ -138,7 +138,10 @@ async fn read(state: &ApiState, rows: Vec<UndecodedRow>, by: &str) -> Result<Vec
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let again = rows.iter().map(|row| FrameAgain { row: row.number, frame: row.frame.clone() }).collect();
+    let again = rows
+        .iter()
+        .map(|row| FrameAgain { row: row.number, frame: row.frame.clone(), tags: row.tags.clone() })
+        .collect();
     let submitted = state.intake.submit_durably(vec![Input::Again(again)]).await;
     submitted.map_err(|error| ApiError::unavailable(&error))?;
     tracing::info!(by, frames = rows.len(), "undecoded frames were read again");
@@ -159,13 +162,12 @@ async fn read(state: &ApiState, rows: Vec<UndecodedRow>, by: &str) -> Result<Vec
 fn try_rows(site: &Site, rows: Vec<UndecodedRow>) -> Vec<(UndecodedRow, Outcome)> {
     let decoders = Decoders::new(site);
     let bench = Bench { site, decoders: &decoders, certainty: Certainty::Sure, notes: &[] };
-    let mut scratch = Scratch::default();
+    let mut reader = Rereader::new(bench);
     let mut outcomes = Vec::with_capacity(rows.len());
     for row in rows {
         let mut observations = Observations::default();
-        let at_arrival = |_| row.frame.received_at;
-        let read = decode_late(&bench, &row.frame.view(), at_arrival, &mut scratch, &mut observations);
-        let outcome = match read {
+        let outcome = match reader.read(&row.view(), &mut observations) {
+            // A copy of an uplink before it has nothing to add.
             Ok(_) => Ok(readings(site, &observations)),
             Err(refused) => Err((refused.error.reason.name().to_owned(), refused.error.detail)),
         };

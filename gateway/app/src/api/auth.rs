@@ -1,5 +1,7 @@
 //! Who may come in. Without accounts the gateway listens on loopback only, and everybody on the machine may.
 
+use std::net::IpAddr;
+
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -11,16 +13,28 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::ApiState;
+use super::error::ApiError;
+use crate::config::Role;
 
-/// The name of the account that a request came with.
+/// Who a request comes from.
 #[derive(Clone, Debug)]
-pub(super) struct Caller(pub(super) Option<String>);
+pub(super) struct Caller {
+    /// Name of the account; none where there are no accounts.
+    pub(super) name: Option<String>,
+    /// What it may do.
+    pub(super) role: Role,
+}
+
+impl Caller {
+    /// Somebody on this machine, when there are no accounts.
+    const LOCAL: Caller = Caller { name: None, role: Role::Operator };
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Caller, Self::Rejection> {
-        Ok(parts.extensions.get::<Caller>().cloned().unwrap_or(Caller(None)))
+        Ok(parts.extensions.get::<Caller>().cloned().unwrap_or(Caller::LOCAL))
     }
 }
 
@@ -30,11 +44,19 @@ pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, n
         return (StatusCode::FORBIDDEN, "a page of another site may not change anything here").into_response();
     }
     if state.accounts.get().is_empty() {
+        if !is_addressed_here(&request) {
+            let text =
+                "without accounts only this machine may change anything: open it as localhost, or set `accounts`";
+            return (StatusCode::FORBIDDEN, text).into_response();
+        }
         return next.run(request).await;
     }
     match caller(&state, request.headers()) {
-        Some(name) => {
-            request.extensions_mut().insert(Caller(Some(name)));
+        Some(Caller { name, role: Role::Viewer }) if !is_looking(request.method()) => {
+            ApiError::forbidden(&name.unwrap_or_default()).into_response()
+        }
+        Some(caller) => {
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         None => {
@@ -42,6 +64,11 @@ pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, n
             (StatusCode::UNAUTHORIZED, challenge, "name and password of an account are needed").into_response()
         }
     }
+}
+
+/// Requests that change nothing and ask no device.
+fn is_looking(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// A page of another site can make a browser send simple forms, but no JSON and no other methods.
@@ -53,14 +80,30 @@ fn is_from_here(request: &Request) -> bool {
     content_type.is_some_and(|value| value.starts_with("application/json"))
 }
 
-fn caller(state: &ApiState, headers: &HeaderMap) -> Option<String> {
+/// Whether a request that changes something was sent to this machine by its address or as localhost. A page of another
+/// site can have its own name lead here, and then counts as a page of ours.
+fn is_addressed_here(request: &Request) -> bool {
+    if is_looking(request.method()) {
+        return true;
+    }
+    let Some(host) = request.headers().get(header::HOST) else { return true };
+    let host = host.to_str().unwrap_or_default();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let name = name.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn caller(state: &ApiState, headers: &HeaderMap) -> Option<Caller> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let decoded = STANDARD.decode(value.strip_prefix("Basic ")?.trim()).ok()?;
     let text = String::from_utf8(decoded).ok()?;
     let (name, password) = text.split_once(':')?;
     let accounts = state.accounts.get();
     let account = accounts.iter().find(|account| account.name == name)?;
-    is_same(account.password.expose(), password).then(|| name.to_owned())
+    is_same(account.password.expose(), password).then(|| Caller { name: Some(name.to_owned()), role: account.role })
 }
 
 /// Compares digests under a fixed key, so that the time taken tells nothing about the password.
@@ -87,6 +130,30 @@ pub(super) async fn harden(mut response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_accounts_a_page_whose_name_leads_to_this_machine_changes_nothing() {
+        let sent = |method: Method, host: Option<&str>| {
+            let mut request = Request::builder().method(method);
+            if let Some(host) = host {
+                request = request.header(header::HOST, host);
+            }
+            request.body(axum::body::Body::empty()).unwrap()
+        };
+        for host in
+            ["127.0.0.1:8080", "127.0.0.1", "[::1]:8080", "[::1]", "localhost", "LocalHost:80", "gate.localhost:80"]
+        {
+            assert!(is_addressed_here(&sent(Method::POST, Some(host))), "{host}");
+        }
+        for host in
+            ["evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "notlocalhost", "[::1", ""]
+        {
+            assert!(!is_addressed_here(&sent(Method::POST, Some(host))), "{host}");
+            assert!(!is_addressed_here(&sent(Method::DELETE, Some(host))), "{host}");
+            assert!(is_addressed_here(&sent(Method::GET, Some(host))), "{host}: who looks changes nothing");
+        }
+        assert!(is_addressed_here(&sent(Method::POST, None)), "no browser leaves it out");
+    }
 
     #[test]
     fn passwords_are_compared_whole() {

@@ -27,6 +27,15 @@ impl ApiError {
         ApiError { status: StatusCode::NOT_FOUND, code: "not_found", message: format!("there is no {what} {id:?}") }
     }
 
+    /// An account that may only look wants to do something.
+    pub(super) fn forbidden(account: &str) -> ApiError {
+        let message = format!(
+            "the account {account} may look and not act: give it `role: operator` in gateway.yaml, or use another one \
+             (该账号只能查看，不能操作)"
+        );
+        ApiError { status: StatusCode::FORBIDDEN, code: "forbidden", message }
+    }
+
     pub(super) fn conflict(message: impl Into<String>) -> ApiError {
         ApiError { status: StatusCode::CONFLICT, code: "conflict", message: message.into() }
     }

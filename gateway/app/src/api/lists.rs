@@ -1,5 +1,7 @@
 //! Everything that is read: lists and single records.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use kerbside_model::geo::Datum;
@@ -15,6 +17,7 @@ use super::ApiState;
 use super::again;
 use super::error::ApiError;
 use super::extract::Asked;
+use super::profiles;
 use super::view::{self, List};
 
 type Listed = Result<Json<List>, ApiError>;
@@ -122,10 +125,14 @@ pub(super) async fn device(State(state): State<ApiState>, Path(id): Path<String>
         let found = engine.site().find(&wanted)?;
         let mut view = serde_json::json!(engine.device_view(found, now));
         view["readings"] = serde_json::json!(engine.reading_views(found, now));
-        Some(view)
+        Some((view, Arc::clone(engine.site().profile_of(engine.site().device(found)))))
     };
-    let view = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
-    view.map(Json).ok_or_else(|| ApiError::not_found("device", &id))
+    let found = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    let (mut view, profile) = found.ok_or_else(|| ApiError::not_found("device", &id))?;
+    view["profile_version"] = serde_json::json!(profile.version);
+    view["profile_hash"] = serde_json::json!(profile.content_hash());
+    view["profile_extends"] = profiles::ancestors(&state.lineages.get(), &profile.name);
+    Ok(Json(view))
 }
 
 pub(super) async fn readings(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {

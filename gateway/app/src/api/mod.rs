@@ -9,6 +9,7 @@
 //! | `GET /api/v1/devices`, `/devices/{id}` | devices as they are now |
 //! | `POST`, `DELETE /api/v1/devices/{id}/mask` | mask a device, lift its masks |
 //! | `GET /api/v1/readings` | last readings |
+//! | `GET /api/v1/frames` | frames as they arrive, with what they gave, as Server-Sent Events |
 //! | `GET /api/v1/alarms`, `/alarms/{id}`; `POST /alarms/{id}/acknowledge` | alarms |
 //! | `GET /api/v1/incidents` | alarms with one cause |
 //! | `GET, POST /api/v1/rain-signal` | the official rainstorm signal |
@@ -30,6 +31,7 @@ mod auth;
 mod buses;
 mod error;
 mod extract;
+mod frames;
 mod lists;
 mod modbus;
 mod openapi;
@@ -58,11 +60,12 @@ use kerbside_sources::modbus::Buses;
 use kerbside_store::Store;
 use tokio::net::TcpListener;
 
-use crate::config::Account;
+use crate::config::{Account, Lineages};
 use crate::console;
 use crate::live::Live;
 use crate::pipeline::EngineHandle;
 use crate::reload::ReloadHandle;
+use crate::wiretap::FrameViews;
 
 /// Bodies of requests are small forms.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -86,10 +89,14 @@ pub struct ApiState {
     pub site: Live<Site>,
     /// Who may come in; empty only on loopback.
     pub accounts: Live<Vec<Account>>,
+    /// What profiles extend.
+    pub lineages: Live<Lineages>,
     /// Applies a changed configuration.
     pub reload: ReloadHandle,
     /// Modbus buses that run.
     pub buses: Buses,
+    /// For frames as they arrive.
+    pub frames: FrameViews,
     /// Checks the links in messages.
     pub sign_links: SignLinks,
     /// The officers' time zone.
@@ -128,6 +135,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/devices/{id}", get(lists::device))
         .route("/devices/{id}/mask", post(actions::mask).delete(actions::unmask))
         .route("/readings", get(lists::readings))
+        .route("/frames", get(frames::watch))
         .route("/walk", get(walk::show).post(walk::start))
         .route("/walk/finish", post(walk::finish))
         .route("/walk/photo", post(walk::photo))

@@ -65,7 +65,9 @@ fn bus(state: &ApiState, name: &str) -> Result<BusHandle, ApiError> {
 fn told(answer: Result<Value, BusError>) -> Result<Json<Value>, ApiError> {
     match answer {
         Ok(value) => Ok(Json(value)),
-        Err(BusError::Refused(why)) => Ok(Json(json!({ "refused": why }))),
+        Err(error @ BusError::Refused { exception }) => {
+            Ok(Json(json!({ "refused": error.to_string(), "exception": exception })))
+        }
         Err(BusError::NoAnswer(why)) => Ok(Json(json!({ "no_answer": why }))),
         Err(BusError::Down(why)) => Ok(Json(json!({ "down": why }))),
         Err(error @ BusError::Impossible { .. }) => Err(ApiError::bad_request(error.to_string())),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::ApiState;
 use super::error::ApiError;
 use super::view::List;
+use crate::config::Lineages;
 use crate::shelf::facts;
 
 pub(super) async fn profiles(State(state): State<ApiState>) -> Json<List> {
@@ -16,7 +17,8 @@ pub(super) async fn profiles(State(state): State<ApiState>) -> Json<List> {
     for device in site.devices() {
         counts[usize::from(device.profile)] += 1;
     }
-    let view = |(profile, devices): (&std::sync::Arc<Profile>, usize)| edition(profile, devices);
+    let lineages = state.lineages.get();
+    let view = |(profile, devices): (&std::sync::Arc<Profile>, usize)| edition(profile, devices, &lineages);
     Json(List { items: site.facts().profiles.iter().zip(counts).map(view).collect(), next: None })
 }
 
@@ -25,7 +27,7 @@ pub(super) async fn profile(State(state): State<ApiState>, Path(name): Path<Stri
     let site = state.site.get();
     let found = site.facts().profiles.iter().find(|profile| profile.name == name);
     let profile = found.ok_or_else(|| ApiError::not_found("profile in use", &name))?;
-    let mut view = edition(profile, devices_of(&site, &name));
+    let mut view = edition(profile, devices_of(&site, &name), &state.lineages.get());
     view["facts"] = json!(facts(profile));
     Ok(Json(view))
 }
@@ -34,11 +36,18 @@ fn devices_of(site: &Site, name: &str) -> usize {
     site.devices().iter().filter(|device| site.profile_of(device).name == name).count()
 }
 
-fn edition(profile: &Profile, devices: usize) -> Value {
+/// What a profile extends, its own parent first.
+pub(super) fn ancestors(lineages: &Lineages, profile: &str) -> Value {
+    let of = lineages.get(profile).map_or(&[][..], Vec::as_slice);
+    of.iter().map(|(profile, version)| json!({ "profile": profile, "version": version })).collect()
+}
+
+fn edition(profile: &Profile, devices: usize, lineages: &Lineages) -> Value {
     json!({
         "profile": profile.name,
         "version": profile.version,
         "hash": profile.content_hash(),
+        "extends": ancestors(lineages, &profile.name),
         "kind": profile.kind.name(),
         "vendor": profile.vendor,
         "model": profile.model,

@@ -12,6 +12,7 @@ use kerbside_store::AlarmQuery;
 use serde_json::{Value, json};
 
 use super::ApiState;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::lists::stored;
 
@@ -41,7 +42,7 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse 
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.encode())
 }
 
-pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn status(State(state): State<ApiState>, caller: Caller) -> Result<Json<Value>, ApiError> {
     let now = state.clock.now();
     let question = |engine: &kerbside_engine::Engine| (engine.tally(), engine.open_cases(), engine.is_walking());
     let (tally, open_cases, walk_test) =
@@ -68,6 +69,8 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         "alarms_more": alarms.next.is_some(),
         "cases_open": open_cases,
         "walk_test": walk_test,
+        "account": caller.name,
+        "role": caller.role.name(),
         "unknown_devices": stats.unknown_devices,
         "undecoded": stats.undecoded,
         "outbox_open": stats.outbox_open,

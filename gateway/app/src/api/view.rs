@@ -2,7 +2,7 @@
 
 use kerbside_model::geo::{Datum, convert};
 use kerbside_model::{
-    Alarm, Case, CaseEvent, Evidence, Ground, NoticeReason, OutboxTask, Payload, Suppression, Timestamp,
+    Alarm, Case, CaseEvent, Evidence, Ground, NoticeReason, OutboxTask, Payload, Suppression, Tag, Timestamp,
 };
 use kerbside_store::{OutboxView, UndecodedRow, UnknownDevice};
 use serde::Serialize;
@@ -144,8 +144,13 @@ pub(crate) fn undecoded(row: &UndecodedRow) -> Value {
         "received_at": row.frame.received_at,
         "reason": row.reason,
         "detail": row.detail,
+        "tags": row.tags.iter().flat_map(|tags| tags.iter()).map(tag).collect::<serde_json::Map<_, _>>(),
         "payload": payload(&row.frame.payload),
     })
+}
+
+fn tag(tag: &Tag) -> (String, Value) {
+    (tag.name.to_string(), json!(tag.value))
 }
 
 pub(super) fn unknown_device(device: &UnknownDevice) -> Value {

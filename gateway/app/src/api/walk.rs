@@ -16,7 +16,8 @@ use super::actions::{act, actor};
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Body;
-use crate::walk::{self, Occasion};
+use crate::config::Role;
+use crate::walk::{self, Occasion, Standing};
 
 /// A working day, when nobody says how long.
 const HOURS_DEFAULT: u32 = 8;
@@ -115,9 +116,13 @@ pub(super) async fn report_csv(State(state): State<ApiState>) -> Result<impl Int
 }
 
 /// The page for the installer's phone.
-pub(super) async fn phone(State(state): State<ApiState>) -> Result<Html<String>, ApiError> {
+pub(super) async fn phone(State(state): State<ApiState>, caller: Caller) -> Result<Html<String>, ApiError> {
     let view = view(&state).await?;
-    Ok(Html(walk::phone(view.as_ref(), &occasion(&state))))
+    let standing = match caller.role {
+        Role::Viewer => Standing::Looks,
+        Role::Operator => Standing::Acts { account: caller.name },
+    };
+    Ok(Html(walk::phone(view.as_ref(), &occasion(&state), &standing)))
 }
 
 fn occasion(state: &ApiState) -> Occasion {

@@ -9,11 +9,13 @@ use kerbside_sinks::http;
 use kerbside_store::Store;
 use serde_json::Value;
 
-use crate::config::{self, Config, ProcessEnvironment};
+use crate::config::{self, Account, Config, ProcessEnvironment, Role};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Components that are exchanged get 8 s each to stop, and a full disk holds a change up.
 const SLOW_ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// What comes as it happens may come for a day; then it is asked for anew.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// Where records are.
 #[derive(Debug)]
@@ -55,7 +57,10 @@ pub(super) async fn open(path: &Path) -> anyhow::Result<Access> {
 /// The API of the gateway of this configuration, when it runs.
 pub(super) async fn running(config: &Config) -> anyhow::Result<Option<Api>> {
     let client = http::client(ANSWER_TIMEOUT, None)?;
-    let account = config.accounts.first().map(|account| (account.name.clone(), account.password.expose().to_owned()));
+    // The first that may act: commands do.
+    let may_act = |account: &&Account| account.role == Role::Operator;
+    let account = config.accounts.iter().find(may_act).or(config.accounts.first());
+    let account = account.map(|account| (account.name.clone(), account.password.expose().to_owned()));
     let api = Api { client, base: format!("http://{}", reachable(config.listen)), account };
     let is_alive = api.client.get(format!("{}/health/live", api.base)).send().await.is_ok();
     Ok(is_alive.then_some(api))
@@ -79,11 +84,7 @@ impl Api {
     /// An answer that is no JSON, such as a report.
     pub(super) async fn text(&self, path: &str) -> anyhow::Result<String> {
         let request = self.client.get(format!("{}{path}", self.base));
-        let request = match &self.account {
-            Some((name, password)) => request.basic_auth(name, Some(password)),
-            None => request,
-        };
-        let response = request.send().await.context("ask the running gateway")?;
+        let response = self.as_account(request).send().await.context("ask the running gateway")?;
         let status = response.status();
         let text = response.text().await.context("read the running gateway's answer")?;
         if status.is_success() { Ok(text) } else { bail!("have the running gateway do it: {status}: {text}") }
@@ -117,31 +118,43 @@ impl Api {
     /// A request that may take long; gives the status and whatever JSON came with it.
     pub(super) async fn post_slowly(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
         let request = self.client.post(format!("{}{path}", self.base)).json(body).timeout(SLOW_ANSWER_TIMEOUT);
-        let request = match &self.account {
-            Some((name, password)) => request.basic_auth(name, Some(password)),
-            None => request,
-        };
-        let response = request.send().await.context("ask the running gateway")?;
+        let response = self.as_account(request).send().await.context("ask the running gateway")?;
         let status = response.status().as_u16();
         let text = http::text(response).await.context("read the running gateway's answer")?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
     }
 
+    /// An answer that goes on for as long as it is read.
+    pub(super) async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        let request = self.client.get(format!("{}{path}", self.base)).timeout(STREAM_TIMEOUT);
+        let response = self.as_account(request).send().await.context("ask the running gateway")?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await?) }
+    }
+
     async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
-        let request = match &self.account {
+        let response = self.as_account(request).send().await.context("ask the running gateway")?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await?);
+        }
+        let text = http::text(response).await.context("read the running gateway's answer")?;
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    fn as_account(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.account {
             Some((name, password)) => request.basic_auth(name, Some(password)),
             None => request,
-        };
-        let response = request.send().await.context("ask the running gateway")?;
-        let status = response.status();
-        let text = http::text(response).await.context("read the running gateway's answer")?;
-        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(body);
         }
-        let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or(&text);
-        bail!("have the running gateway do it: {status}: {message}")
     }
+}
+
+/// What the gateway says when it does not do it.
+async fn refusal(response: reqwest::Response) -> anyhow::Result<anyhow::Error> {
+    let status = response.status();
+    let text = http::text(response).await.context("read the running gateway's answer")?;
+    let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+    let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or(&text);
+    Ok(anyhow::anyhow!("have the running gateway do it: {status}: {message}"))
 }
 
 pub(super) fn escape(text: &str) -> String {

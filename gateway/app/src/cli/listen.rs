@@ -18,7 +18,7 @@ use kerbside_runtime::{Clock, Health, HealthState, Intake, IntakeReceiver, Metri
 use kerbside_sources::mqtt::{MqttConfig, MqttSource};
 use tokio::time::Instant;
 
-use self::show::Reader;
+use self::show::{AloneReader, Reader};
 use super::profile::{envelope_named, files};
 use super::{counted, run, say, say_error, say_problems};
 use crate::config::{self, ProcessEnvironment};
@@ -51,9 +51,14 @@ pub(super) struct ListenArguments {
     /// Decodes with this profile: the name of a shipped one, or a file.
     #[arg(long, requires = "broker")]
     profile: Option<String>,
-    /// Messages are whole ones of a network server: chirpstack_v4, chirpstack_v3, ttn_v3, ctwing or nbiot_tlv.
+    /// Messages are whole ones of a network server: chirpstack_v4, chirpstack_v3, ttn_v3, ctwing, nbiot_tlv,
+    /// sparkplug_b, or auto to find which of the others.
     #[arg(long, value_name = "FORMAT", value_parser = envelope_named, requires = "broker")]
     envelope: Option<EnvelopeFormat>,
+    /// LoRaWAN port of the messages, for a profile that tells ports apart and a topic with bare payloads: an envelope
+    /// names the port itself.
+    #[arg(long, value_name = "PORT", requires = "profile", conflicts_with = "envelope")]
+    fport: Option<u8>,
     /// Takes broker, topics and devices from the configuration: a source of `type: mqtt`.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
@@ -104,8 +109,9 @@ fn prepare(arguments: &ListenArguments) -> anyhow::Result<Result<(MqttConfig, Re
             Some(Ok(profile)) => Some(profile),
             None => None,
         };
-        let reader = Reader::Alone { profile, envelope: arguments.envelope, filters: arguments.topics.clone() };
-        return Ok(Ok((config, reader)));
+        let ListenArguments { envelope, fport: port, .. } = *arguments;
+        let reader = AloneReader { profile, envelope, port, filters: arguments.topics.clone() };
+        return Ok(Ok((config, Reader::Alone(reader))));
     };
     let loaded = match config::load(&arguments.config, &ProcessEnvironment) {
         Ok(loaded) => loaded,

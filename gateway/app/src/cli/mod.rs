@@ -8,8 +8,10 @@ mod broker;
 mod cases;
 pub mod check;
 mod demo;
+mod detect;
 mod devices;
 mod explain;
+mod frames;
 mod inventory;
 mod listen;
 mod modbus;
@@ -50,8 +52,12 @@ enum Command {
     Cases(cases::CasesArguments),
     /// Says why an alarm stands or stood: rule, values, limits, how long, quality, what was ruled out.
     Explain(explain::ExplainArguments),
+    /// Says how unusual each point of a recorded series is.
+    Detect(detect::DetectArguments),
     /// Lists devices.
     Devices(devices::DevicesArguments),
+    /// Shows frames as they arrive at the running gateway, with what they gave or why they gave nothing.
+    Frames(frames::FramesArguments),
     /// Checks, takes over and gives back tables of devices.
     Inventory(inventory::InventoryArguments),
     /// Finds units on a Modbus bus and what their registers mean; never writes.
@@ -86,8 +92,10 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Cases(arguments) => cases::run(&arguments),
+        Command::Detect(arguments) => detect::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Frames(arguments) => frames::run(&arguments),
         Command::Inventory(arguments) => inventory::run(&arguments),
         Command::Modbus(arguments) => modbus::run(&arguments),
         Command::Backtest(arguments) => backtest::run(&arguments),
@@ -112,6 +120,19 @@ pub fn main() -> ExitCode {
 /// Writes to standard output; a reader that went away is no failure of ours.
 fn say(text: &str) {
     drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// What a stranger sent must not steer the terminal.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => plain.push(character),
+            other if other.is_control() => plain.extend(other.escape_default()),
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn say_error(text: &str) {

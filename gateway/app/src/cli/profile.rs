@@ -73,7 +73,8 @@ struct DecodeArguments {
     /// Register values, such as 0x0004=153,5=0xFFFF or input:12=7.
     #[arg(long)]
     registers: Option<String>,
-    /// The payload is a whole message of a network server: chirpstack_v4, chirpstack_v3, ttn_v3, ctwing or nbiot_tlv.
+    /// The payload is a whole message of a network server: chirpstack_v4, chirpstack_v3, ttn_v3, ctwing, nbiot_tlv,
+    /// sparkplug_b, or auto to find which of the others.
     #[arg(long, value_name = "FORMAT", value_parser = envelope_named, conflicts_with_all = ["registers", "fport"])]
     envelope: Option<EnvelopeFormat>,
     /// Height of the sensor above the invert in mm, for levels computed from a distance.
@@ -218,8 +219,9 @@ fn show_envelope(format: EnvelopeFormat, bytes: &[u8]) -> Value {
         Ok(Opened::Uplink(uplink)) => {
             let hex: String = uplink.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             let time = if let Told::Time(time) = uplink.network_time { Some(time) } else { None };
+            let found = envelope::format_of(bytes).ok().flatten().filter(|_| format == EnvelopeFormat::Auto);
             let mut shown = json!({
-                "addresses": uplink.names().collect::<Vec<_>>(), "fport": uplink.port, "hex": hex,
+                "format": found.unwrap_or(format).name(), "addresses": uplink.names().collect::<Vec<_>>(), "fport": uplink.port, "hex": hex,
                 "decoded": uplink.object.is_some(), "confirmed": uplink.confirmed, "network_time": time,
             });
             for field in LinkField::ALL {
@@ -228,6 +230,7 @@ fn show_envelope(format: EnvelopeFormat, bytes: &[u8]) -> Value {
             shown
         }
         Ok(Opened::Ignored(event)) => json!({ "ignored": event.name() }),
+        Ok(Opened::Bare) => json!({ "format": "none" }),
         Err(_) => Value::Null,
     }
 }

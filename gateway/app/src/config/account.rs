@@ -15,6 +15,28 @@ pub struct Account {
     pub name: String,
     /// Password.
     pub password: Secret,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What somebody with an account may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Look at everything, change nothing and ask no device anything.
+    Viewer,
+    /// All that the API offers.
+    #[default]
+    Operator,
+}
+
+impl Role {
+    /// Its name in the configuration and the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+        }
+    }
 }
 
 /// Reads the key `accounts`.
@@ -28,7 +50,9 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> Vec<Account>
         } else if accounts.iter().any(|other| other.name == name) {
             inner.problem("name", &name, "there is another account of this name", "keep one of the two");
         }
-        accounts.push(Account { name, password });
+        let role =
+            inner.choice("role", &[Role::Viewer, Role::Operator].map(|role| (role.name(), role))).unwrap_or_default();
+        accounts.push(Account { name, password, role });
         inner.finish();
     }
     accounts

@@ -1,11 +1,11 @@
 //! Where the frames of an MQTT source name their device, and which topics they come on.
 
-use kerbside_model::EnvelopeRule;
 use kerbside_model::document::{NodeKind, Section, closest};
 use kerbside_model::profile::JsonPath;
 use kerbside_model::site::AddressRule;
 use kerbside_model::topic::{DEVICE, DISTRICT, KIND, KIND_WORDS_MAX, TopicRule};
 use kerbside_model::vocabulary::Kind;
+use kerbside_model::{EnvelopeFormat, EnvelopeRule};
 use kerbside_sources::mqtt::TopicFilter;
 
 use super::read::{self, Context};
@@ -51,7 +51,7 @@ impl Address {
             let topics = rule.topics.as_ref().map_or_else(String::new, |topics| format!(" on {topics}"));
             parts.push(format!("envelope {}{topics}", rule.format.name()));
         }
-        let covers_all = self.envelopes.iter().any(|rule| rule.topics.is_none());
+        let covers_all = self.envelopes.iter().any(|rule| rule.topics.is_none() && rule.format != EnvelopeFormat::Auto);
         match (&self.rule, &self.template) {
             (_, Some(template)) => parts.push(format!("topic {template}")),
             (AddressRule::Payload(path), _) => parts.push(format!("payload {path}")),

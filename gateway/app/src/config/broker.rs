@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use kerbside_model::EnvelopeFormat;
 use kerbside_model::document::Section;
 use kerbside_model::topic::DEVICE;
 use kerbside_sources::broker::{
@@ -67,6 +68,7 @@ pub(super) fn read(name: &str, section: &Section<'_>, context: &Context<'_>) -> 
         false => Some(Address::of_template(DEFAULT_TEMPLATE)),
     };
     let address = envelope::with_envelopes(section, address);
+    check_envelopes(section, address.as_ref());
     let tls = tls(section, context);
     let only_tls = tls.as_ref().is_some_and(|tls| tls.listen.is_none());
     let config = BrokerConfig {
@@ -80,6 +82,16 @@ pub(super) fn read(name: &str, section: &Section<'_>, context: &Context<'_>) -> 
     };
     check_listen(section, &config, context);
     (config, address)
+}
+
+/// Data of Sparkplug are named on the way from a broker, and the embedded one hands over what came.
+fn check_envelopes(section: &Section<'_>, address: Option<&Address>) {
+    let envelopes = address.map(|address| address.envelopes.as_slice()).unwrap_or_default();
+    if envelopes.iter().any(|rule| rule.format == EnvelopeFormat::SparkplugB) {
+        let mend =
+            "let the nodes publish to a broker of their own, such as Mosquitto, and read it with a source of type mqtt";
+        section.problem("envelope", "sparkplug_b", "the embedded broker does not know births", mend);
+    }
 }
 
 fn tls(section: &Section<'_>, context: &Context<'_>) -> Option<BrokerTls> {

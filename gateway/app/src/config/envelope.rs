@@ -60,15 +60,20 @@ fn format_named(section: &Section<'_>, key: &str, line: usize, name: &str) -> Op
 }
 
 /// Adds the envelopes of a source to what it says of addresses. `address` is `None` when it is wrong. What comes in an
-/// envelope is from the device that the envelope names, so a source of nothing else needs no address.
+/// envelope is from the device that the envelope names, so a source of nothing else needs no address. Where the envelope
+/// is to be found, bare messages may come as well, and have the address of their topic unless something else is said.
 pub(super) fn with_envelopes(section: &Section<'_>, address: Option<Address>) -> Option<Address> {
     let envelopes = rules(section);
-    let covers_all = envelopes.iter().any(|rule| rule.topics.is_none());
-    if !covers_all {
-        return address.map(|address| Address { envelopes, ..address });
-    }
-    if !section.has("address") {
-        return Some(Address { envelopes, ..Address::whole() });
+    let of_all = envelopes.iter().find(|rule| rule.topics.is_none()).map(|rule| rule.format);
+    let is_named = section.has("address");
+    match of_all {
+        None => return address.map(|address| Address { envelopes, ..address }),
+        Some(EnvelopeFormat::Auto) if is_named => return address.map(|address| Address { envelopes, ..address }),
+        Some(EnvelopeFormat::Auto) => {
+            return Some(Address { envelopes, ..address.unwrap_or_else(Address::whole) });
+        }
+        Some(_) if !is_named => return Some(Address { envelopes, ..Address::whole() }),
+        Some(_) => {}
     }
     let address = address?;
     let mend = "leave it out, or write {topic: TEMPLATE}, which must then name the same device";
@@ -115,6 +120,20 @@ mod tests {
     }
 
     #[test]
+    fn an_envelope_that_is_to_be_found_leaves_room_for_bare_messages() {
+        let (rules, said) = source("    envelope: auto\n").unwrap();
+        assert_eq!((rules[0].format, said.as_str()), (EnvelopeFormat::Auto, "envelope auto, whole"));
+        let (_, said) = source("    envelope: auto\n    address: {payload: devEui}\n").unwrap();
+        assert_eq!(said, "envelope auto, payload devEui");
+        let (_, said) = source("    envelope: {\"v3/#\": auto}\n    address: {payload: devEui}\n").unwrap();
+        assert_eq!(said, "envelope auto on v3/#, payload devEui");
+        let broker = "sources: {own: {type: broker, envelope: auto}}\n".to_owned();
+        let environment = MemoryEnvironment::default().with_file("gateway.yaml", broker);
+        let said = load(Path::new("gateway.yaml"), &environment).unwrap().addresses[0].1.clone();
+        assert_eq!(said, "envelope auto, topic +/+/+/{device}/up", "its own template goes on");
+    }
+
+    #[test]
     fn each_topic_filter_may_have_an_envelope_of_its_own() {
         let keys = "    envelope: {\"application/+/device/+/event/+\": chirpstack_v3, \"v3/#\": ttn_v3}\n    \
                     address: {topic: \"application/{device}/#\"}\n";
@@ -134,7 +153,7 @@ mod tests {
     fn what_is_wrong_with_an_envelope_is_said_where_it_stands() {
         for (keys, words) in [
             ("envelope: chirpstak_v4", "did you mean chirpstack_v4?"),
-            ("envelope: sigfox", "write one of chirpstack_v4, chirpstack_v3, ttn_v3, ctwing, nbiot_tlv, or none"),
+            ("envelope: sigfox", "write one of chirpstack_v4, chirpstack_v3, ttn_v3, ctwing, nbiot_tlv, auto"),
             ("envelope: [ttn_v3]", "a list does not say which topics are meant"),
             ("envelope: {\"v3/#\": ttn_v2}", "sources.lora.envelope.v3/#"),
             ("envelope: {\"v3/#/a\": ttn_v3}", "# must be the whole last level"),

@@ -36,20 +36,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kerbside_model::document::{self, Problem, Problems, Section};
+use kerbside_model::profile::PayloadFormat;
 use kerbside_model::site::SiteFacts;
-use kerbside_model::{Profile, Site};
+use kerbside_model::{Device, Profile, Site, sparkplug};
 use kerbside_sinks::channels::{ChannelConfig, ChannelKind};
 use kerbside_sinks::influx::InfluxConfig;
 use kerbside_sources::broker::BrokerConfig;
 use kerbside_sources::modbus::ModbusConfig;
 use kerbside_sources::mqtt::MqttConfig;
 
-pub use account::Account;
+pub use account::{Account, Role};
 pub use environment::{Environment, MemoryEnvironment, ProcessEnvironment};
 pub use fingerprint::Fingerprint;
 pub use general::{Limits, LogConfig, ReloadMode};
 pub use inventory::{TableFile, Tables};
 pub use platform::PlatformConfig;
+pub use profiles::Lineages;
 pub use store::{Preset, StoreSettings};
 
 use fingerprint::Recorder;
@@ -74,6 +76,8 @@ pub struct Config {
     pub zone: String,
     /// Profiles in use, inventory, address rules, duty and case policy.
     pub site: Arc<Site>,
+    /// What profiles extend.
+    pub lineages: Lineages,
     /// Every profile that is known, used or not.
     pub profiles: Vec<Arc<Profile>>,
     /// Brokers elsewhere.
@@ -238,6 +242,7 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
     let inventory = inventory::read(&top, &context, &around);
     note_phones(&top, &general, &channels, &context);
     let incidents = incidents::read(&top);
+    note_nodes(&sources, &inventory, &context);
     top.finish();
     let buses = if problems.is_empty() { buses(&sources.modbus, &inventory, &context) } else { Vec::new() };
     let facts = SiteFacts {
@@ -260,6 +265,7 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
         zone: general.zone,
         site: Arc::new(Site::new(facts)),
         profiles: profiles.sound,
+        lineages: profiles.lineages,
         mqtt: sources.mqtt,
         brokers: sources.brokers,
         modbus: buses,
@@ -292,6 +298,28 @@ fn note_phones(top: &Section<'_>, general: &general::General, channels: &[Channe
             general.public_url
         ));
     }
+}
+
+/// Devices that no Sparkplug node can be, although their profile reads what nodes send.
+fn note_nodes(sources: &sources::Sources, inventory: &inventory::Inventory, context: &Context<'_>) {
+    let speaks = |name: &str| sources.mqtt.iter().any(|source| source.sparkplug.is_some() && source.name == name);
+    let is_of_nodes = |device: &Device| match &device.source {
+        Some(name) => speaks(name),
+        // Somewhere its messages may come bare, and then any address is one.
+        None => sources.brokers.is_empty() && sources.mqtt.iter().all(|source| source.sparkplug.is_some()),
+    };
+    let is_odd = |device: &&Device| {
+        let format = &inventory.profiles[usize::from(device.profile)].payload;
+        matches!(format, PayloadFormat::Sparkplug(_)) && is_of_nodes(device) && !sparkplug::is_address(&device.address)
+    };
+    let mut odd = inventory.devices.iter().filter(is_odd);
+    let Some(first) = odd.next() else { return };
+    let count = 1 + odd.count();
+    context.notice(format!(
+        "{count} devices of Sparkplug profiles are never heard: no node has such an address (the first is {}: {:?}); \
+         write GROUP/NODE/DEVICE or GROUP/NODE",
+        first.id, first.address
+    ));
 }
 
 fn buses(

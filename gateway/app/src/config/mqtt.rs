@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use kerbside_model::EnvelopeFormat;
 use kerbside_model::document::Section;
 use kerbside_model::id::content_hash;
 use kerbside_runtime::tls::TlsFiles;
-use kerbside_sources::mqtt::{Credential, MqttConfig, MqttVersion, OversizePolicy, SessionKind, Transport};
+use kerbside_sources::mqtt::{
+    Credential, MqttConfig, MqttVersion, OversizePolicy, Rebirth, SessionKind, TopicFilter, Transport,
+};
 
 use super::address::{self, Address};
 use super::read::{self, Context};
@@ -46,7 +49,7 @@ pub(super) fn read(
     let tls = tls(section, context);
     let transport = transport(section);
     let second = Duration::from_secs(1);
-    let config = MqttConfig {
+    let mut config = MqttConfig {
         name: name.to_owned(),
         host: read::host(section),
         port: read::port(section, "port", default_port(&transport, tls.is_some())),
@@ -70,6 +73,7 @@ pub(super) fn read(
             .unwrap_or(OversizePolicy::Skip),
         user_properties: user_properties(section),
         backoff_max: backoff_max(section, BACKOFF_MAX),
+        sparkplug: None,
         // The wiring knows the folder of the gateway.
         state_folder: None,
     };
@@ -82,7 +86,26 @@ pub(super) fn read(
     if let Some(address) = &address {
         address::check_template(section, address, &config.topics);
     }
+    config.sparkplug = sparkplug(section, address.as_ref(), &config.topics);
     (config, address)
+}
+
+/// What is done about nodes whose birth was not heard, where any topic speaks Sparkplug.
+fn sparkplug(section: &Section<'_>, address: Option<&Address>, topics: &[TopicFilter]) -> Option<Rebirth> {
+    let rebirth = section.choice("rebirth", &[("ask", Rebirth::Ask), ("never", Rebirth::Never)]);
+    let is_spoken = address?.envelopes.iter().any(|rule| rule.format == EnvelopeFormat::SparkplugB);
+    if !is_spoken {
+        if rebirth.is_some() {
+            let mend = "write envelope: sparkplug_b, or leave this out";
+            section.problem("rebirth", "", "only nodes of Sparkplug can be asked for their birth", mend);
+        }
+        return None;
+    }
+    if let Some(shared) = topics.iter().find(|topic| topic.filter.starts_with("$share/")) {
+        let mend = "leave $share/GROUP/ out: each gateway must hear the whole of a node";
+        section.problem("topics", &shared.filter, "a part of what a Sparkplug node sends cannot be read", mend);
+    }
+    rebirth.or(Some(Rebirth::Ask))
 }
 
 /// The largest packet that is taken from a broker or a client.
@@ -279,11 +302,25 @@ mod tests {
             ("path: /mqtt", "only a WebSocket has a path"),
             ("transport: websocket\n    path: mqtt", "not the path of a URL"),
             ("version: 5\n    user_properties: [a, a]", "this name stands here twice"),
+            ("rebirth: ask", "only nodes of Sparkplug can be asked for their birth"),
+            ("envelope: {\"spBv1.0/#\": sparkplug_b}\n    rebirth: maybe", "rebirth"),
             ("version: 5\n    user_properties: [_time]", "this name cannot be that of a tag"),
             ("version: 5\n    user_properties: [a, b, c, d, e, f, g, h, i]", "9 user properties are named"),
         ] {
             let problems = source(keys).expect_err(words);
             assert!(problems.contains(words), "{problems}");
+        }
+    }
+
+    #[test]
+    fn sparkplug_nodes_are_asked_for_their_birth_unless_that_is_not_wanted() {
+        let envelope = "envelope: {\"spBv1.0/#\": sparkplug_b}";
+        for (keys, rebirth) in [
+            ("version: 5".to_owned(), None),
+            (envelope.to_owned(), Some(Rebirth::Ask)),
+            (format!("{envelope}\n    rebirth: never"), Some(Rebirth::Never)),
+        ] {
+            assert_eq!(source(&keys).unwrap().sparkplug, rebirth, "{keys}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! `profiles`: the shipped device models, and the ones in a folder of the operator's own.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +19,13 @@ pub(super) struct Profiles {
     pub(super) sound: Vec<Arc<Profile>>,
     /// Names of those with problems, so that inventory rows which use them are not reported as well.
     pub(super) broken: Vec<String>,
+    /// What the sound ones extend.
+    pub(super) lineages: Lineages,
 }
+
+/// Name and version of what a profile extends, its own parent first, by the profile's name. Those that extend nothing
+/// are not in it.
+pub type Lineages = BTreeMap<String, Vec<(String, u32)>>;
 
 /// Reads shipped profiles and the folder that the key `profiles` names.
 pub(super) fn read(top: &Section<'_>, zone: &str, context: &Context<'_>, problems: &Problems) -> Profiles {
@@ -44,9 +51,17 @@ pub(super) fn read(top: &Section<'_>, zone: &str, context: &Context<'_>, problem
             own.push(document);
         }
         match read_profile(&shelf, document, zone, &|path| context.environment.read(path), problems) {
-            Some(profile) if document.layer == Layer::Shipped => profiles.insert(profile, context),
-            Some(profile) if fails_samples(&profile, document, problems) => profiles.broken.push(profile.name),
-            Some(profile) => profiles.insert(profile, context),
+            Some(profile) if document.layer == Layer::Own && fails_samples(&profile, document, problems) => {
+                profiles.broken.push(profile.name);
+            }
+            Some(profile) => {
+                let ancestors = shelf.ancestors(document);
+                profiles.lineages.remove(&profile.name);
+                if !ancestors.is_empty() {
+                    profiles.lineages.insert(profile.name.clone(), ancestors);
+                }
+                profiles.insert(profile, context);
+            }
             None => profiles.broken.push(document.name.clone()),
         }
     }

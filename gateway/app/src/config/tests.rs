@@ -68,6 +68,7 @@ fn each_mistake_is_reported_at_its_line_and_key() {
             "accounts:\n  - {name: a, password: x}\n  - {name: a, password: y}\n",
             &[(3, "accounts[1].name")],
         ),
+        ("a role that is not there", "accounts: [{name: a, password: x, role: boss}]\n", &[(1, "accounts[0].role")]),
         ("an account without password", "accounts: [{name: a}]\n", &[(1, "accounts[0].password")]),
         (
             "two listeners on one port",
@@ -376,6 +377,21 @@ fn the_embedded_broker_stays_off_when_a_broker_is_configured() {
 fn accounts_open_the_gateway_to_the_street() {
     let config = sound("listen: 0.0.0.0:8080\naccounts: [{name: ops, password: secret}]\n");
     assert_eq!(config.accounts[0].name, "ops");
+}
+
+#[test]
+fn a_device_that_no_sparkplug_node_can_be_is_pointed_out() {
+    let notices = |address: &str, envelope: &str| {
+        let inventory = format!("id,profile,address\nLV-1,sparkplug-level,{address}\n");
+        let environment = MemoryEnvironment::default().with_file("etc/inventory.csv", inventory);
+        let source = "nodes: {type: mqtt, host: h, topics: [spBv1.0/#], envelope: ";
+        let config = sound_in(environment, &format!("inventory: inventory.csv\nsources: {{{source}{envelope}}}}}\n"));
+        config.notices.iter().filter(|notice| notice.contains("GROUP/NODE")).cloned().collect::<Vec<_>>()
+    };
+    assert!(notices("drains/box-1/LV-1", "sparkplug_b").is_empty());
+    let found = notices("spBv1.0/drains/DDATA/box-1/LV-1", "sparkplug_b");
+    assert!(found.len() == 1 && found[0].contains("LV-1"), "{found:?}");
+    assert!(notices("LV-1", "chirpstack_v4").is_empty());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 import * as words from "/console/words.js";
 import { StreetMap, sign, svg } from "/console/map.js";
+import { LiveFrames } from "/console/frames.js";
 
 const POLL_MILLIS = 2000;
 /** Until every device is known once. */
@@ -20,7 +21,7 @@ const DEVICES_MAX = 20_000;
 const DEVICES_STEP_FIRST = 1000;
 /** Once all are known, they are renewed a few at a time. */
 const DEVICES_STEP = 200;
-const VIEWS = ["overview", "cases", "devices", "notices", "frames"];
+const VIEWS = ["overview", "cases", "devices", "live", "notices", "frames"];
 const SEVERITIES = ["critical", "major", "minor", "notice"];
 const MOVES = ["dispatched", "in_progress", "done", "closed", "void"];
 const FINAL = ["closed", "rejected", "void", "duplicate"];
@@ -124,7 +125,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-const present = (children) => children.filter((child) => child !== undefined && child !== null && child !== "");
+const present = (children) => children.filter((child) => ![undefined, null, false, ""].includes(child));
 
 function put(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
@@ -132,8 +133,13 @@ function put(element, text) {
 
 const mark = (kind, text) => make("span", { class: `mark ${kind}` }, text);
 const soft = (text) => (text ? make("span", { class: "soft" }, text) : null);
+/** What a device says is text, also when it says "true". */
+const valueText = (value) =>
+  typeof value === "boolean" ? word(value ? "yes" : "no") : value === null ? "—" : String(value);
 const severityMark = (severity) => mark(severity, term("SEVERITIES", severity));
 const button = (text, onclick) => make("button", { type: "button", onclick }, text);
+/** The gateway refuses what an account that may only look does; so nothing is offered to it. */
+const mayAct = () => data.status?.role !== "viewer";
 
 /** A row of a table: pairs of heading and content. The heading shows on narrow screens. */
 function row(...cells) {
@@ -153,7 +159,7 @@ function fill(id, items, key, build, empty) {
   const old = body.rowsByKey ?? new Map();
   const rows = new Map();
   for (const item of items) {
-    const print = `${language}${JSON.stringify(item)}`;
+    const print = `${language}${mayAct()}${JSON.stringify(item)}`;
     const known = old.get(key(item));
     if (known?.print === print) {
       rows.set(key(item), known);
@@ -202,6 +208,7 @@ function readAddress() {
   const [view, rest] = location.hash.slice(1).split("?");
   query = { ...Object.fromEntries(new URLSearchParams(rest)), view: VIEWS.includes(view) ? view : "overview" };
   $("by-status").value = query.status ?? "";
+  if (query.view !== "live" || document.hidden) live.close();
   page = 0;
   data.detail = null;
   render();
@@ -227,6 +234,7 @@ function wanted() {
       overview: { incidents: "incidents" },
       cases: { open: `cases?open=true&limit=${CASES_MAX}`, recent: "cases?limit=50" },
       notices: { notices: "notices?limit=100" },
+      devices: { profiles: "profiles" },
       frames: { unknown: `unknown-devices?limit=${FRAMES_MAX}`, undecoded: `undecoded?limit=${FRAMES_MAX}` },
     }[query.view] ?? {};
   const set = { status: "status", alarms: `alarms?state=active,stale&limit=${ALARMS_MAX}`, ...list };
@@ -310,6 +318,7 @@ function render() {
     overview: renderOverview,
     cases: renderCases,
     devices: renderDevices,
+    live: renderLive,
     notices: renderNotices,
     frames: renderFrames,
   })[query.view]();
@@ -465,7 +474,7 @@ function renderIncidents() {
 function alarmRow(alarm) {
   const acknowledged = alarm.acknowledged
     ? soft(word("acknowledged", { by: alarm.acknowledged.by }))
-    : button(word("acknowledge"), () => acknowledge(alarm));
+    : mayAct() && button(word("acknowledge"), () => acknowledge(alarm));
   const caseLink = alarm.case_id ? make("a", { class: "id", href: caseAddress(alarm.case_id) }, alarm.case_id) : null;
   return row(
     ["severity", severityMark(alarm.severity)],
@@ -616,8 +625,62 @@ function renderDevices() {
     count: found.length,
   });
   put($("pages"), data.complete ? count : `${count} · ${word("loading")}`);
+  renderProfiles();
   $("previous").disabled = page === 0;
   $("next").disabled = first + PAGE_ROWS >= found.length;
+}
+
+// ---- frames as they arrive ----
+
+const live = new LiveFrames(
+  { make, put, word, term, mark, exact, deviceLink, valueText },
+  {
+    form: $("live-filters"),
+    text: $("live-text"),
+    source: $("live-source"),
+    undecoded: $("live-undecoded"),
+    pause: $("live-pause"),
+    note: $("live-note"),
+    list: $("live"),
+    empty: $("live-empty"),
+  },
+);
+
+function renderLive() {
+  const prefix = "source/";
+  const sources = data.status.components.map((item) => item.component).filter((name) => name.startsWith(prefix));
+  const options = ["", ...sources.map((name) => name.slice(prefix.length))];
+  const select = $("live-source");
+  const print = language + JSON.stringify(options);
+  if (select.print !== print) {
+    const chosen = select.value;
+    const label = (name) => name || word("all_sources");
+    select.replaceChildren(...options.map((value) => make("option", { value }, label(value))));
+    select.value = options.includes(chosen) ? chosen : "";
+    select.print = print;
+  }
+  const only = $("live-only");
+  only.hidden = !query.only;
+  put(only, query.only ? word("only_device", { id: query.only }) : "");
+  if (!document.hidden) live.open({ device: query.only });
+}
+
+function renderProfiles() {
+  fill(
+    "profiles",
+    data.profiles?.items ?? [],
+    (item) => item.profile,
+    (item) =>
+      row(
+        ["profile", make("b", {}, `${item.profile} v${item.version}`), soft(`${item.vendor} ${item.model}`)],
+        ["kind", term("KINDS", item.kind)],
+        ["hash", make("span", { class: "id raw" }, item.hash)],
+        ["extends", item.extends.map((parent) => `${parent.profile} v${parent.version}`).join(" → ")],
+        ["points_count", String(item.points)],
+        ["devices", String(item.devices)],
+      ),
+    data.profiles ? word("no_profiles") : word("loading"),
+  );
 }
 
 function renderNotices() {
@@ -737,20 +800,27 @@ function showDevice(device) {
     ["service", term("SERVICES", device.service)],
     ["heard", device.heard_at ? exact(Date.parse(device.heard_at)) : word("never")],
     ["interval", device.interval_seconds ? lasting(device.interval_seconds) : ""],
-    ["profile", device.profile],
+    ["profile", profileText(device)],
     ["source", device.source],
     ["address", device.address],
     ["walk_device", device.in_walk_test ? word("yes") : ""],
     ["masked", device.masked_until ? `${exact(Date.parse(device.masked_until))} ${device.mask_reason ?? ""}` : ""],
   ]);
-  showActions("");
+  const frames = make("a", { href: `#live?only=${encodeURIComponent(device.id)}` }, word("frames_of_device"));
+  showActions(`frames ${device.id}`, frames);
   showTable("readings", ["point", "value", "quality", "observed"]);
   fill("detail-rows", device.readings ?? [], (reading) => reading.point, readingRow, word("no_readings"));
 }
 
+/** Name, version, content and where it comes from: what a report of a fault must say. */
+function profileText({ profile, profile_version: version, profile_hash: hash, profile_extends: parents }) {
+  const chain = (parents ?? []).map((parent) => ` ← ${parent.profile} v${parent.version}`).join("");
+  return `${profile} v${version} (${hash})${chain}`;
+}
+
 function readingRow(reading) {
   const { value, unit, quality, cause } = reading;
-  const plain = { true: word("yes"), false: word("no"), null: "—" }[String(value)] ?? String(value);
+  const plain = valueText(value);
   const why = cause ? soft(term("CAUSES", cause)) : null;
   return row(
     ["point", term("POINTS", reading.point), soft(reading.point)],
@@ -776,7 +846,7 @@ function showCase(item) {
     ["opened", exact(Date.parse(item.opened_at))],
     ["signed_by", item.signed ? `${item.signed.by}, ${exact(Date.parse(item.signed.at))}` : ""],
   ]);
-  showActions(JSON.stringify([item.id, item.state, item.signed]), ...caseActions(item));
+  showActions(JSON.stringify([item.id, item.state, item.signed, mayAct()]), ...caseActions(item));
   showTable("history", ["time", "state", "who", "note"]);
   fill(
     "detail-rows",
@@ -795,6 +865,7 @@ function showCase(item) {
 
 function caseActions(item) {
   if (FINAL.includes(item.state)) return [soft(word("case_over"))];
+  if (!mayAct()) return [soft(word("may_look"))];
   const about = `${inLanguage(item, "title")} · ${item.place || item.device}`;
   const path = `cases/${encodeURIComponent(item.id)}`;
   const actions = [];
@@ -869,6 +940,7 @@ function start() {
     renderStatic();
     $("by-status").value = query.status ?? "";
     render();
+    live.render();
   });
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   for (const id of ["search", "by-status", "by-kind"]) {
@@ -891,7 +963,11 @@ function start() {
   });
   $("ask-cancel").addEventListener("click", () => $("ask").close());
   window.addEventListener("hashchange", readAddress);
-  document.addEventListener("visibilitychange", () => (document.hidden ? running?.abort("newer") : poke()));
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) return poke();
+    live.close();
+    running?.abort("newer");
+  });
   setInterval(tellTime, 1000);
   readAddress();
 }

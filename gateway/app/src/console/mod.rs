@@ -20,10 +20,12 @@ struct Asset {
 
 const PAGE: usize = 0;
 
-const ASSETS: [Asset; 6] = [
+const ASSETS: [Asset; 8] = [
     Asset { name: "index.html", content_type: "text/html; charset=utf-8", body: include_str!("index.html") },
     Asset { name: "console.css", content_type: "text/css; charset=utf-8", body: include_str!("console.css") },
     Asset { name: "console.js", content_type: "text/javascript; charset=utf-8", body: include_str!("console.js") },
+    Asset { name: "frames.js", content_type: "text/javascript; charset=utf-8", body: include_str!("frames.js") },
+    Asset { name: "walk.js", content_type: "text/javascript; charset=utf-8", body: include_str!("walk.js") },
     Asset { name: "map.js", content_type: "text/javascript; charset=utf-8", body: include_str!("map.js") },
     Asset { name: "words.js", content_type: "text/javascript; charset=utf-8", body: include_str!("words.js") },
     Asset { name: "icon.svg", content_type: "image/svg+xml", body: include_str!("icon.svg") },

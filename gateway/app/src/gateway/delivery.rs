@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use kerbside_runtime::Secret;
 use kerbside_sinks::channels::{self, ChannelConfig};
 use kerbside_sinks::outbox::Target;
@@ -17,6 +18,9 @@ use super::outbox::{self, Worker, Workers};
 use super::stage::{Running, Stage};
 use crate::config::{Config, PlatformConfig};
 use crate::live::Live;
+
+/// What the poller of a platform has behind the name of its target.
+const STATUS: &str = "/status";
 
 /// What the worker of a target is built from.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,21 +132,37 @@ impl Delivery {
                 if let TargetKind::Platform(config) = &config.kind {
                     let polling =
                         outbox::status_poller(Arc::clone(&platform), config.poll_interval, &self.store, parts);
-                    let status = format!("{name}/status");
-                    poller = Some(self.stage.spawn(status, &parts.health, |shutdown| polling.run(shutdown)));
+                    let status = format!("{name}{STATUS}");
+                    poller = Some(self.stage.spawn(status, parts, |shutdown| polling.run(shutdown)));
                 }
                 Target::Platform(platform)
             }
         };
         let links = SignLinks::new(config.public_url.clone(), self.sign_key.clone());
         let (worker, handle) = outbox::worker(target, links, parts);
-        let worker = self.stage.spawn(name.to_owned(), &parts.health, |shutdown| worker.run(shutdown));
+        let worker = self.stage.spawn(name.to_owned(), parts, |shutdown| worker.run(shutdown));
         self.started += 1;
         let mut workers = Workers::clone(&self.workers.get());
         workers.insert(config.target().to_owned(), Worker { handle, number: self.started });
         self.workers.set(Arc::new(workers));
         self.running.insert(name.to_owned(), RunningTarget { config, worker, poller });
         self.wake.notify_one();
+    }
+
+    /// The target that a component belongs to whose task is gone although it should run: its worker, or the poller of
+    /// its platform.
+    pub(super) fn fallen(&self, component: &str) -> Option<String> {
+        let name = component.strip_suffix(STATUS).unwrap_or(component);
+        let target = self.running.get(name)?;
+        let has_fallen = target.worker.has_ended() || target.poller.as_ref().is_some_and(Running::has_ended);
+        has_fallen.then(|| name.to_owned())
+    }
+
+    /// Builds a target from the settings that it runs with.
+    pub(super) fn prepare_again(&self, name: &str, parts: &Parts) -> anyhow::Result<(TargetConfig, PreparedTarget)> {
+        let config = self.running.get(name).context("find its settings")?.config.clone();
+        let prepared = config.prepare(parts)?;
+        Ok((config, prepared))
     }
 
     /// Stops delivering to a target; its rows wait in the store.

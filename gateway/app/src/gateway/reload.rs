@@ -27,8 +27,9 @@ use super::Parts;
 use super::delivery::{self, Delivery, PreparedTarget, TargetConfig};
 use super::difference::{self, Changes, Fixed};
 use super::sources::{self, PreparedSource, SourceConfig, Sources};
+use super::supervise::Supervisor;
 use super::telemetry::{self, Telemetry};
-use crate::config::{self, Account, Config, Fingerprint, ProcessEnvironment, ReloadMode};
+use crate::config::{self, Account, Config, Fingerprint, Lineages, ProcessEnvironment, ReloadMode};
 use crate::live::Live;
 use crate::reload::{Outcome, ReloadReport, ReloadRequest};
 use crate::trial;
@@ -51,6 +52,7 @@ pub(super) struct Reloader {
     pub(super) delivery: Delivery,
     pub(super) site: Live<Site>,
     pub(super) accounts: Live<Vec<Account>>,
+    pub(super) lineages: Live<Lineages>,
     pub(super) health: HealthReporter,
     pub(super) shutdown: Shutdown,
 }
@@ -88,11 +90,15 @@ impl Reloader {
         );
         let mut look = Look { files: std::mem::take(&mut self.config.files), is_pending: false };
         let mut interval = tokio::time::interval(LOOK_INTERVAL);
-        let shutdown = self.shutdown.clone();
+        let (shutdown, fallen) = (self.shutdown.clone(), self.parts.fallen.clone());
+        let mut supervisor = Supervisor::new(&self.parts.metrics);
+        self.look_after(&mut supervisor).await;
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
+                () = fallen.any() => self.look_after(&mut supervisor).await,
+                () = supervisor.due() => self.look_after(&mut supervisor).await,
                 Some(ReloadRequest { by, answer }) = requests.recv() => {
                     let report = self.reload(&by, &mut look, &reloads).await;
                     drop(answer.send(report));
@@ -227,6 +233,7 @@ impl Reloader {
         }
         self.wait(receipt).await?;
         self.site.set(Arc::clone(&new.site));
+        self.lineages.set(Arc::new(new.lineages.clone()));
         self.set_accounts(new, notices);
         self.exchange_sinks(plan.telemetry, new, notices).await;
         Ok(())
@@ -302,6 +309,15 @@ impl Reloader {
                 .push(format!("{name}: what was not delivered to it stays in the outbox until it is configured again"));
         }
         Ok(())
+    }
+
+    /// A target that fell in part ends as a whole and begins anew.
+    pub(super) async fn exchange_target(
+        &mut self,
+        name: &str,
+        (config, prepared): (TargetConfig, PreparedTarget),
+    ) -> anyhow::Result<()> {
+        self.exchange_targets(&[name.to_owned()], vec![(name.to_owned(), config, prepared)], &mut Vec::new()).await
     }
 
     async fn exchange_sinks(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use kerbside_sources::broker::{BoundBroker, BrokerConfig, BrokerSource};
 use kerbside_sources::modbus::{ModbusBus, ModbusConfig, ModemDesk};
 use kerbside_sources::mqtt::{MqttConfig, MqttSource};
@@ -109,22 +110,35 @@ impl Sources {
 
     /// Runs a source from now on.
     pub(super) fn start(&mut self, name: &str, config: SourceConfig, prepared: PreparedSource, parts: &Parts) {
-        let (stage, health, component) = (&self.stage, &parts.health, name.to_owned());
+        let (stage, component) = (&self.stage, name.to_owned());
         let mut address = None;
         let running = match prepared {
-            PreparedSource::Mqtt(source) => stage.spawn(component, health, |shutdown| source.run(shutdown)),
+            PreparedSource::Mqtt(source) => stage.spawn(component, parts, |shutdown| source.run(shutdown)),
             PreparedSource::Modbus(bus) => {
-                let modems = self.modems.get_or_insert_with(|| ModemDesk::new(&parts.metrics, health));
+                let modems = self.modems.get_or_insert_with(|| ModemDesk::new(&parts.metrics, &parts.health));
                 let bus = bus.with_modems(modems);
                 parts.buses.add(bus.name(), bus.handle());
-                stage.spawn(component, health, |shutdown| bus.run(shutdown))
+                stage.spawn(component, parts, |shutdown| bus.run(shutdown))
             }
             PreparedSource::Broker(broker) => {
                 address = Some(broker.local_addr());
-                stage.spawn(component, health, |shutdown| broker.serve(shutdown).stopped())
+                stage.spawn(component, parts, |shutdown| broker.serve(shutdown).stopped())
             }
         };
         self.running.insert(name.to_owned(), RunningSource { config, running, address });
+    }
+
+    /// Whether the task of a source that should run is gone.
+    pub(super) fn has_fallen(&self, name: &str) -> bool {
+        self.running.get(name).is_some_and(|source| source.running.has_ended())
+    }
+
+    /// Starts a source that fell from the same settings.
+    pub(super) async fn start_again(&mut self, name: &str, parts: &Parts) -> anyhow::Result<()> {
+        let config = self.running.get(name).context("find its settings")?.config.clone();
+        let prepared = config.prepare(parts).await?;
+        self.start(name, config, prepared, parts);
+        Ok(())
     }
 
     /// Whether there is such a source.

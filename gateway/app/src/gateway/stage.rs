@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use kerbside_runtime::{Health, Shutdown};
+use kerbside_runtime::Shutdown;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
+
+use super::{Parts, supervise};
 
 /// A component that is stopped alone gets so long: an MQTT source waits 5 s for its last commits, a database sink sends
 /// what is in memory within 5 s.
@@ -28,21 +30,25 @@ pub(super) struct Running {
 }
 
 impl Stage {
-    /// Runs a component; a panic in it is shown as its health and does not take the others along.
-    pub(super) fn spawn<F>(&self, name: String, health: &Health, component: impl FnOnce(Shutdown) -> F) -> Running
+    /// Runs a component; a panic in it does not take the others along, is shown as its health, and is reported to
+    /// whoever starts it again.
+    pub(super) fn spawn<F>(&self, name: String, parts: &Parts, component: impl FnOnce(Shutdown) -> F) -> Running
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let reporter = health.component(name.clone());
+        let (reporter, fallen) = (parts.health.component(name.clone()), parts.fallen.clone());
         let shutdown = self.shutdown.child_token();
         let component = tokio::spawn(component(shutdown.clone()));
-        let shown = name.clone();
+        fallen.runs(&name, component.abort_handle());
+        supervise::panics(&parts.metrics).with_label_values(&[&name]);
+        let (shown, stop) = (name.clone(), shutdown.clone());
         let done = self.tasks.spawn(async move {
-            if let Err(failure) = component.await
-                && failure.is_panic()
-            {
-                reporter.down("it panicked; restart the gateway and report the log");
+            if component.await.is_err() {
+                reporter.down("it panicked and is started again; report the log");
                 error!(component = %shown, "a component panicked");
+                // Whatever it has begun besides ends, too, before it is started again.
+                stop.cancel();
+                fallen.report(&shown);
             }
         });
         Running { name, shutdown, done }
@@ -62,6 +68,12 @@ impl Running {
     /// A task that is no component of its own.
     pub(super) fn new(name: String, shutdown: Shutdown, done: JoinHandle<()>) -> Running {
         Running { name, shutdown, done }
+    }
+
+    /// Whether its task is gone.
+    pub(super) fn has_ended(&self) -> bool {
+        // Reported before the very end, and looked at after a pause.
+        self.done.is_finished()
     }
 
     /// Tells this component alone to stop.

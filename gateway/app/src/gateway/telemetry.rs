@@ -92,9 +92,25 @@ impl Telemetry {
         let mut offered = self.handles();
         offered.push(handle.clone());
         self.offered.set(Arc::new(offered));
-        let running = self.stage.spawn(name.to_owned(), &parts.health, |shutdown| sink.run(shutdown));
+        let running = self.stage.spawn(name.to_owned(), parts, |shutdown| sink.run(shutdown));
         self.running.insert(name.to_owned(), RunningSink { config, handle, running });
         Ok(())
+    }
+
+    /// Whether the task of a sink that should run is gone.
+    pub(super) fn has_fallen(&self, name: &str) -> bool {
+        self.running.get(name).is_some_and(|sink| sink.running.has_ended())
+    }
+
+    /// Starts a sink that fell from the same settings: it goes on behind the last batch that its database has.
+    pub(super) fn start_again(&mut self, name: &str, parts: &Parts) -> anyhow::Result<()> {
+        let Some(fallen) = self.running.remove(name) else { return Ok(()) };
+        let started = self.start(name, fallen.config.clone(), parts);
+        if started.is_err() {
+            // It is tried again.
+            self.running.insert(name.to_owned(), fallen);
+        }
+        started
     }
 
     /// Stops a sink: what it has in memory is sent within seconds, or left to the backlog.

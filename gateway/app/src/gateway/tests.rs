@@ -1,6 +1,7 @@
 //! A gateway that is started again after a while.
 
 mod clock;
+mod supervise;
 
 use std::path::Path;
 use std::sync::Arc;

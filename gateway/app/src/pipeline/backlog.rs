@@ -1,41 +1,42 @@
 //! Batches read back from the store and decoded again, for a telemetry sink that fell behind.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use kerbside_engine::decode::{Decoders, decode_again};
+use kerbside_engine::decode::decode_again;
 use kerbside_model::port::{Backlog, BacklogError, RefusedPoint, TelemetryBatch};
 use kerbside_model::{FrameView, Site, StoredInput};
+use kerbside_runtime::Chain;
 use kerbside_store::{Store, StoreError, StoredBatch};
+use tracing::warn;
 
 use super::eras::{Arrivals, ClockEras, Held};
+use super::lens::{Lens, behind};
 use crate::live::Live;
 
 /// The store as telemetry sinks see it. Frames are decoded with the site of today: a mended profile mends the past.
+/// Devices that were known when a batch was committed and are gone since are decoded as they were known then.
 /// What the engine noted about them stands beside them, so that a batch gives the observations that it gave when live.
 #[derive(Debug)]
 pub struct StoreBacklog {
     store: Store,
     lens: Live<Lens>,
+    /// For batches of an earlier site, the last one that was asked for.
+    earlier: Mutex<Option<Earlier>>,
     eras: Option<Arc<ClockEras>>,
 }
 
-/// What frames are decoded with.
-#[derive(Debug)]
-struct Lens {
-    site: Arc<Site>,
-    decoders: Decoders,
-}
-
-impl Lens {
-    fn of(site: Arc<Site>) -> Arc<Lens> {
-        Arc::new(Lens { decoders: Decoders::new(&site), site })
-    }
+/// What the batches of an earlier site are decoded with today.
+#[derive(Clone, Debug)]
+struct Earlier {
+    today: String,
+    hash: String,
+    lens: Arc<Lens>,
 }
 
 impl StoreBacklog {
     /// A backlog that decodes with this site.
     pub fn new(store: Store, site: Arc<Site>) -> StoreBacklog {
-        StoreBacklog { store, lens: Live::new(Lens::of(site)), eras: None }
+        StoreBacklog { store, lens: Live::new(Lens::of(site)), earlier: Mutex::default(), eras: None }
     }
 
     /// The site changed: what is read from now on is decoded with this one.
@@ -47,6 +48,29 @@ impl StoreBacklog {
     pub fn with_eras(mut self, eras: Arc<ClockEras>) -> StoreBacklog {
         self.eras = Some(eras);
         self
+    }
+
+    /// What the frames of a batch are decoded with.
+    fn lens_at(&self, sequence: u64) -> Result<Arc<Lens>, BacklogError> {
+        let today = self.lens.get();
+        let today_hash = today.site.hash().to_owned();
+        let Some(hash) = self.store.site_after(sequence).map_err(failed)? else { return Ok(today) };
+        if hash == today_hash {
+            return Ok(today);
+        }
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = earlier.as_ref().filter(|known| known.hash == hash && known.today == today_hash) {
+            return Ok(Arc::clone(&known.lens));
+        }
+        let lens = match self.store.site(&hash) {
+            Ok(facts) => facts.and_then(|facts| behind(&today.site, &facts)).map_or(today, Lens::of),
+            Err(cause) => {
+                warn!(cause = %Chain(&cause), "batches of an earlier site are decoded without the devices that are gone");
+                today
+            }
+        };
+        *earlier = Some(Earlier { today: today_hash, hash, lens: Arc::clone(&lens) });
+        Ok(lens)
     }
 
     /// Leaves out what must wait. An error when nothing else is left: an empty answer would mean that it is gone.
@@ -66,9 +90,9 @@ impl Backlog for StoreBacklog {
     fn read_after(&self, sequence: u64, bytes_max: usize) -> Result<Vec<TelemetryBatch>, BacklogError> {
         let batches = self.store.readable_batches_after(sequence, bytes_max).map_err(failed)?;
         let batches = self.without_held(batches)?;
-        let lens = self.lens.get();
         let mut telemetry = Vec::with_capacity(batches.len());
         for batch in batches {
+            let lens = self.lens_at(batch.sequence)?;
             let arrivals = self.eras.as_ref().map_or(Arrivals::SURE, |eras| eras.arrivals(batch.sequence));
             let as_arrived = |frame: FrameView<'_>| arrivals.actual(frame.received_at);
             let frames = batch.inputs.iter().flat_map(StoredInput::frames);
@@ -163,6 +187,37 @@ mod tests {
         store.commit(Commit { now: AT, inputs, effects, snapshot: None, done }).unwrap();
         receiver.recv_timeout(Duration::from_secs(20)).unwrap();
         live
+    }
+
+    #[test]
+    fn what_a_device_sent_before_it_was_taken_out_is_read_back_all_the_same() {
+        let folder = TempDir::new().unwrap();
+        let config = StoreConfig::new(folder.path().to_owned());
+        let store = Store::open(config, Clock::System, &Metrics::default(), &Health::default()).unwrap();
+        let (before, mut facts) = (site(), site().facts().clone());
+        facts.devices[0] = Device { id: "MH-2".to_owned(), address: "covers/MH-2".to_owned(), ..Device::default() };
+        let after = Arc::new(Site::new(facts));
+        let mut engine = Engine::new(Arc::clone(&before));
+        store.save_site(&before).unwrap();
+        store.save_site(&after).unwrap();
+        commit(&store, &mut engine, vec![Input::Site(Arc::clone(&before))]);
+        let live = commit(&store, &mut engine, vec![messages("city", &[1])]);
+        commit(&store, &mut engine, vec![Input::Change { site: Arc::clone(&after), by: "wu".to_owned() }]);
+        let unknown = commit(&store, &mut engine, vec![messages("city", &[2])]);
+        assert_eq!((live.len(), unknown.len()), (1, 0));
+
+        // The gateway that goes on, and one that starts with the new inventory.
+        let goes_on = StoreBacklog::new(store.clone(), before);
+        goes_on.set_site(Arc::clone(&after));
+        for backlog in [goes_on, StoreBacklog::new(store.clone(), after)] {
+            let read = backlog.read_after(0, 1 << 20).unwrap();
+            let ids = read.iter().flat_map(|batch| {
+                batch.observations.iter().map(|(row, _)| batch.site.device(row.device).id.clone()).collect::<Vec<_>>()
+            });
+            assert_eq!(ids.collect::<Vec<_>>(), ["MH-1"], "and nothing that came when it was gone");
+            assert_eq!(read.iter().flat_map(|batch| rows(&batch.observations, 0)).collect::<Vec<_>>(), rows(&live, 0));
+        }
+        store.close().unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod backlog;
 pub mod conditions;
 pub mod eras;
 mod gather;
+mod lens;
 pub mod publish;
 pub mod recover;
 mod storm;
@@ -30,6 +31,8 @@ use gather::{Gathered, Taken, Underway};
 use publish::Publisher;
 pub use storm::StormTeller;
 use storm::StormWatch;
+
+use crate::wiretap::Tap;
 
 /// Questions that may wait for the engine at once.
 const QUERIES_MAX: usize = 64;
@@ -107,6 +110,7 @@ pub struct Pipeline {
     /// The store's writer has ended: nothing will ever be acknowledged again.
     is_broken: bool,
     storm: Option<StormWatch>,
+    tap: Option<Tap>,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -154,6 +158,7 @@ impl Pipeline {
             was_deaf: false,
             is_broken: false,
             storm: None,
+            tap: None,
         };
         (pipeline, EngineHandle { queries: sender })
     }
@@ -161,6 +166,12 @@ impl Pipeline {
     /// Says here whether a storm stands.
     pub fn with_storm(mut self, told: StormTeller) -> Pipeline {
         self.storm = Some(StormWatch::new(told));
+        self
+    }
+
+    /// Lets people look at frames as they arrive.
+    pub fn with_tap(mut self, tap: Tap) -> Pipeline {
+        self.tap = Some(tap);
         self
     }
 
@@ -277,7 +288,11 @@ impl Pipeline {
         self.last_now = now;
         self.gathered.begin_step(now);
         let inputs = submission.as_ref().map_or(&[][..], |submission| &submission.inputs);
+        let mark = self.tap.as_ref().and_then(|tap| tap.mark(&self.gathered.effects));
         self.engine.step_on(now, inputs, &mut self.gathered.effects);
+        if let (Some(mark), Some(tap)) = (mark, &mut self.tap) {
+            tap.copy(mark, &self.engine, inputs, &self.gathered.effects);
+        }
         if let Some(submission) = submission {
             self.gathered.add(submission);
         }

@@ -184,7 +184,8 @@ impl EngineMetrics {
             ),
             partial: metrics.counter(
                 "kerbside_frames_partial_total",
-                "Frames of which a part was not read, such as a channel that the profile does not know.",
+                "Frames with a remark: a part was not read, such as a channel that the profile does not know, or a codec \
+                 warned.",
             ),
             read_again: metrics.counter(
                 "kerbside_frames_read_again_total",

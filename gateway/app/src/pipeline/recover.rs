@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_engine::Engine;
-use kerbside_model::{GatewayCondition, Input, Severity, Site, StoredInput, Timestamp};
+use kerbside_model::{FrameAgain, GatewayCondition, Input, Severity, Site, StoredInput, Timestamp};
 use kerbside_runtime::Chain;
 use kerbside_store::{AuditQuery, SalvageReport, Snapshot, Store, StoreError, StoredBatch};
 use tracing::{info, warn};
@@ -141,7 +141,8 @@ fn step_again(store: &Store, engine: &mut Engine, batch: StoredBatch) -> Result<
             }
             StoredInput::Notes(_) => continue,
             StoredInput::Change { hash, by } => Input::Change { site: stored_site(store, &hash)?, by },
-            StoredInput::Again(frames) => Input::Again(frames),
+            StoredInput::Again(frames) => Input::Again(frames.into_iter().map(FrameAgain::from).collect()),
+            StoredInput::ReadAgain(frames) => Input::Again(frames),
         });
     }
     // Already in the database.

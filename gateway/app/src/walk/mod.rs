@@ -44,6 +44,18 @@ impl Occasion {
     }
 }
 
+/// What whoever opens the phone's page may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Only look.
+    Looks,
+    /// Begin and end walk tests, under the name of an account where there is one.
+    Acts {
+        /// Name of the account.
+        account: Option<String>,
+    },
+}
+
 /// How many devices came to each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Totals {

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use kerbside_engine::{WalkDeviceView, WalkOutcome, WalkView};
 use kerbside_model::vocabulary::Kind;
 
-use super::{Occasion, Totals, battery, signal, value, words};
+use super::{Occasion, Standing, Totals, battery, signal, value, words};
 use crate::html::escape;
 
-/// How often the phone's page asks again. A frame is on the page within this and the blink of an eye.
+/// How often the phone's page asks again without a script; with one it does so without losing what is being typed.
 const REFRESH_SECONDS: u32 = 5;
 
 const REPORT_STYLE: &str = "\
@@ -31,7 +31,11 @@ body{font:19px/1.4 'Noto Sans CJK SC',sans-serif;margin:0;padding:0 .6em 3em;bac
 h1{font-size:1.2em;margin:.5em 0}.sum{font-size:1.4em;font-weight:700}ul{list-style:none;margin:0;padding:0}\
 li{border-top:2px solid #000;padding:.6em 0 .6em 2.4em;position:relative}li b{font-size:1.1em}\
 .mark{position:absolute;left:.1em;top:.25em;font-size:1.6em}.passed .mark{color:#070}.passed{background:#efe}\
-.half .mark,.heard .mark{color:#850}.not_heard .mark,.gone .mark{color:#b00}small{color:#333;display:block}";
+.half .mark,.heard .mark{color:#850}.not_heard .mark,.gone .mark{color:#b00}small{color:#333;display:block}\
+label{display:block;margin:.6em 0}input,button{font:inherit;padding:.4em .6em;border:2px solid #000;border-radius:.3em}\
+input{display:block;width:100%;box-sizing:border-box}button{background:#fff;color:#000;min-height:2.6em;min-width:7em}\
+button.main{background:#000;color:#fff;font-weight:700}#act{border-top:2px solid #000;margin-top:1em}\
+dialog{width:min(26em,92%);border:3px solid #000;padding:1em}.bad{color:#b00;font-weight:700}[hidden]{display:none}";
 
 /// The report: the same file on every screen and on paper.
 pub(crate) fn report(view: &WalkView, occasion: &Occasion) -> String {
@@ -48,20 +52,32 @@ pub(crate) fn report(view: &WalkView, occasion: &Occasion) -> String {
 }
 
 /// The page that stays open on the phone while the covers are opened.
-pub(crate) fn phone(view: Option<&WalkView>, occasion: &Occasion) -> String {
-    let refresh = format!("<meta http-equiv=refresh content={REFRESH_SECONDS}>");
-    let Some(view) = view else {
-        let body = "<h1>现场核验 Walk test</h1><p>尚未开始。在网关上执行 <code>kerbside walk start</code>。</p>\
-                    <p>None was begun. Run <code>kerbside walk start</code> on the gateway.</p>";
-        return frame("现场核验 Walk test", PHONE_STYLE, &refresh, body);
+pub(crate) fn phone(view: Option<&WalkView>, occasion: &Occasion, standing: &Standing) -> String {
+    let more = format!(
+        "<noscript><meta http-equiv=refresh content={REFRESH_SECONDS}></noscript>\
+         <script type=module src=/console/walk.js></script>"
+    );
+    let seen = match view {
+        Some(view) => seen(view, occasion),
+        None => "<p>尚未开始 None was begun</p>".to_owned(),
     };
+    let body = format!(
+        "<h1>现场核验 Walk test</h1><p id=trouble class=bad hidden>网关无应答，以下内容已过时 no answer, what stands below is \
+         old</p><main id=seen>{seen}</main>{}<dialog id=sure><p id=question></p><p id=refusal class=bad role=alert></p>\
+         <button id=yes class=main>确认 Confirm</button> <button id=no>取消 Cancel</button></dialog>",
+        acts(view, standing)
+    );
+    frame("现场核验 Walk test", PHONE_STYLE, &more, &body)
+}
+
+fn seen(view: &WalkView, occasion: &Occasion) -> String {
     let totals = Totals::of(view);
     let state = match view.ended_at {
         None => format!("进行中，最迟 {} 自动结束 · running", escape(&occasion.local(Some(view.until)))),
         Some(at) => format!("已结束 {} · over", escape(&occasion.local(Some(at)))),
     };
     let mut body = format!(
-        "<h1>现场核验 Walk test</h1><div class=sum>{} / {} 合格 passed</div><small>{state}</small><ul>",
+        "<div class=sum>{} / {} 合格 passed</div><small>{state}</small><ul>",
         totals.passed,
         view.devices.len()
     );
@@ -79,13 +95,46 @@ pub(crate) fn phone(view: Option<&WalkView>, occasion: &Occasion) -> String {
             escape(place),
             escape(&why_zh),
             escape(&why),
-            or_dash(&signal(device)),
+            escape(or_dash(&signal(device))),
             or_dash(&occasion.local(device.last_frame_at)),
         )
         .expect("writing to a text cannot fail");
     }
     body.push_str("</ul><p><a href=\"/api/v1/walk/report.html\">报告 Report</a></p>");
-    frame("现场核验 Walk test", PHONE_STYLE, &refresh, &body)
+    body
+}
+
+/// What whoever looks may do now: begin a walk test, or end the one that runs.
+fn acts(view: Option<&WalkView>, standing: &Standing) -> String {
+    let Standing::Acts { account } = standing else {
+        return "<section id=act><p>该账号只能查看，不能开始或结束核验。 This account may look, and neither begin nor end a \
+                walk test.</p></section>"
+            .to_owned();
+    };
+    // An account's name counts, whatever is written.
+    let name = match account {
+        Some(_) => "",
+        None => "<label>姓名 Your name <input name=by required maxlength=40 autocomplete=name></label>",
+    };
+    let running = view.filter(|view| view.ended_at.is_none());
+    if let Some(view) = running {
+        let left = view.devices.len() - Totals::of(view).passed;
+        return format!(
+            "<section id=act><form data-path=/api/v1/walk/finish data-sure=\"结束核验？{left} 台设备尚未合格。仍在持续的告警将生成案件（调试设备除外）。 \
+             End the walk test? {left} devices have not passed. What still stands becomes a case, unless its device is in \
+             commissioning.\">{name}<button class=main>结束核验 Finish</button></form></section>"
+        );
+    }
+    format!(
+        "<section id=act><noscript><p>没有 JavaScript 时请在网关上执行 <code>kerbside walk</code>。 Without JavaScript run it on the \
+         gateway.</p></noscript><h2>开始核验 Begin</h2><form data-path=/api/v1/walk data-sure=\"开始核验？结束之前，所涉设备不产生案件。 \
+         Begin? Until it ends, its devices open no cases.\">\
+         <label>设备编号 Devices <input name=devices placeholder=\"MH-01*\" autocomplete=off>\
+         <small>* 代表任意字符；留空为所有调试中的设备 · * is any text; empty: every device in commissioning</small></label>\
+         <label>上级设施 On this pole, feeder or catchment <input name=parent autocomplete=off></label>\
+         <label>最长小时数 Hours at most <input name=hours type=number min=1 max=24 value=8 required></label>\
+         {name}<button class=main>开始核验 Begin</button></form></section>"
+    )
 }
 
 /// What still needs somebody stands first.

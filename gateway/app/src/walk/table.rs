@@ -67,8 +67,8 @@ fn row(view: &WalkDeviceView, occasion: &Occasion) -> Vec<String> {
         occasion.local(view.first_frame_at),
         occasion.local(view.last_frame_at),
         view.frames.to_string(),
-        signal(view),
-        battery(view),
+        plain(&signal(view)),
+        plain(&battery(view)),
         lon,
         lat,
         datum,
@@ -84,8 +84,10 @@ fn row(view: &WalkDeviceView, occasion: &Occasion) -> Vec<String> {
     ]
 }
 
-/// Text that people typed. A spreadsheet would take it for a formula when it begins like one.
+/// Text that people typed or a device sent. A spreadsheet would take it for a formula when it begins like one; what only
+/// begins with a number below zero stays a number.
 fn plain(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_number = text.split(' ').next().is_some_and(|word| word.parse::<f64>().is_ok());
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number;
     if is_formula { format!("'{text}") } else { text.to_owned() }
 }

@@ -7,6 +7,9 @@ use super::*;
 
 const START: Timestamp = Timestamp(1_780_000_000_000);
 
+/// Somebody at a gateway without accounts.
+const LOCAL: Standing = Standing::Acts { account: None };
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp(START.0 + seconds * 1_000)
 }
@@ -110,9 +113,39 @@ fn the_report_counts_what_came_out_and_puts_what_is_left_first() {
 
 #[test]
 fn the_phone_shows_how_far_the_walk_is_and_what_to_do_next() {
-    let page = phone(Some(&walk()), &occasion());
+    let page = phone(Some(&walk()), &occasion(), &LOCAL);
     assert!(page.contains("1 / 4 合格") && page.contains("检查电源") && page.contains("http-equiv=refresh"), "{page}");
-    assert!(phone(None, &occasion()).contains("kerbside walk start"));
+    let running = phone(Some(&WalkView { ended_at: None, ..walk() }), &occasion(), &LOCAL);
+    assert!(running.contains("data-path=/api/v1/walk/finish") && running.contains("3 台设备尚未合格"), "{running}");
+    assert!(page.contains("data-path=/api/v1/walk "), "the next one may begin: {page}");
+    let none = phone(None, &occasion(), &LOCAL);
+    assert!(none.contains("data-path=/api/v1/walk ") && none.contains("name=by"), "{none}");
+    let account = phone(None, &occasion(), &Standing::Acts { account: Some("chen".to_owned()) });
+    assert!(account.contains("data-path=/api/v1/walk ") && !account.contains("name=by"), "{account}");
+    for view in [None, Some(&walk())] {
+        let looks = phone(view, &occasion(), &Standing::Looks);
+        assert!(looks.contains("该账号只能查看") && !looks.contains("<form"), "{looks}");
+    }
+}
+
+#[test]
+fn what_a_device_sends_is_text_on_the_phone_and_no_markup_and_in_the_table_no_formula() {
+    let mut view = walk();
+    let said = ReadingView {
+        value: serde_json::json!("<img src=x>"),
+        unit: "<i>".to_owned(),
+        ..view.devices[0].readings[0].clone()
+    };
+    view.devices[0].readings = vec![said.clone()];
+    for page in [phone(Some(&view), &occasion(), &LOCAL), report(&view, &occasion())] {
+        assert!(
+            page.contains("&lt;img src=x&gt; &lt;i&gt;") && !page.contains("<img") && !page.contains("<i>"),
+            "{page}"
+        );
+    }
+    view.devices[0].readings = vec![ReadingView { value: serde_json::json!("=1+1"), ..said }];
+    let text = csv(&view, &occasion());
+    assert!(text.contains(",'=1+1 <i>,") && !text.contains(",=1+1"), "{text}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Turns a raw frame into readings with the device's profile. Pure: the same frame gives the same readings.
 
+mod again;
 mod binary;
 mod cbor;
 mod codec;
@@ -11,6 +12,7 @@ mod registers;
 mod rows;
 mod scan;
 mod sender;
+mod sparkplug;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -27,6 +29,7 @@ use kerbside_model::{
     Quality, Site, TimeRefusal, Timestamp, UndecodedReason, Value,
 };
 
+pub use again::{Reread, Rereader};
 use binary::BinaryPlan;
 use codec::CodecPlan;
 pub use codec::{CodecProblem, CodecTrace, check_codec, fuzzing as codec_fuzzing, trace_codec};
@@ -37,6 +40,7 @@ pub use json::find_text;
 use registers::RegisterPlan;
 pub(crate) use registers::{number_in_registers, text_in_registers};
 use rows::History;
+use sparkplug::{Extent, SparkplugPlan};
 
 pub use rows::RowTime;
 pub use sender::{NotTaken, Refused, Sender, address_of, resolve};
@@ -77,6 +81,7 @@ enum Reader {
     Csv(CsvPlan),
     Cbor(JsonPlan),
     Codec(CodecPlan),
+    Sparkplug(SparkplugPlan),
 }
 
 impl Reader {
@@ -88,6 +93,7 @@ impl Reader {
             PayloadFormat::Csv(format) => Reader::Csv(CsvPlan::new(&profile.points, format)),
             PayloadFormat::Cbor(format) => Reader::Cbor(JsonPlan::new(&profile.points, format)),
             PayloadFormat::Codec(format) => Reader::Codec(CodecPlan::new(&profile.points, format)),
+            PayloadFormat::Sparkplug(_) => Reader::Sparkplug(SparkplugPlan::new(&profile.points)),
         }
     }
 }
@@ -149,6 +155,8 @@ pub struct Message<'a> {
     pub link: Option<LinkQuality>,
     /// When the network had it, by the envelope.
     pub network_time: Told,
+    /// Whether it holds all that the device has to say, where a format has such messages and others: a birth.
+    pub is_whole: bool,
     /// When it came to us.
     pub received_at: Timestamp,
 }
@@ -156,7 +164,15 @@ pub struct Message<'a> {
 impl<'a> Message<'a> {
     /// What a frame holds that came without an envelope.
     pub fn bare(payload: PayloadView<'a>, received_at: Timestamp) -> Message<'a> {
-        Message { payload, object: None, port: None, link: None, network_time: Told::Nothing, received_at }
+        Message {
+            payload,
+            object: None,
+            port: None,
+            link: None,
+            network_time: Told::Nothing,
+            is_whole: false,
+            received_at,
+        }
     }
 
     /// What a profile that reads JSON looks at: what the network server decoded, else the device's own bytes.
@@ -312,6 +328,13 @@ impl Decoder {
             (Reader::Codec(plan), PayloadView::Bytes(bytes)) => {
                 decoded.told = plan.read(bytes, message, &self.converters, scratch)?;
             }
+            (Reader::Sparkplug(plan), PayloadView::Bytes(bytes)) => {
+                let extent = if message.is_whole { Extent::Whole } else { Extent::Changes };
+                match plan.read(bytes, extent, &self.converters, scratch)? {
+                    Some(told) => decoded.told = told,
+                    None => return Ok(decoded),
+                }
+            }
             (_, PayloadView::Registers(_)) => return Err(malformed(self.misfit("registers"))),
             (Reader::Registers(_), PayloadView::Bytes(_)) => return Err(malformed(self.misfit("bytes"))),
         }
@@ -323,7 +346,9 @@ impl Decoder {
         }
         if !scratch.readings().is_empty() {
             self.compute(device, scratch);
-            if self.has_required {
+            // Data that report by exception say nothing by what they leave out.
+            let is_full = message.is_whole || !matches!(self.reader, Reader::Sparkplug(_));
+            if self.has_required && is_full {
                 self.note_absent(scratch);
             }
         }
@@ -634,6 +659,18 @@ pub fn decode_late(
         Err(NotTaken::Ignored(_)) => return Ok(None),
         Err(NotTaken::Refused(refused)) => return Err(refused),
     };
+    decode_sent(bench, (frame, &sender), placed_at, scratch, observations)?;
+    Ok(Some(sender.device))
+}
+
+/// The same for a frame whose sender is known.
+fn decode_sent(
+    bench: &Bench<'_>,
+    (frame, sender): (&FrameView<'_>, &Sender<'_>),
+    placed_at: impl FnOnce(DeviceIndex) -> Timestamp,
+    scratch: &mut Scratch,
+    observations: &mut Observations,
+) -> Result<(), Refused> {
     let index = sender.device;
     let device = bench.site.device(index);
     let decoder = bench.decoders.of(device);
@@ -659,7 +696,7 @@ pub fn decode_late(
         observations.push(index, observed_at, frame.received_at, true, scratch.history(row).iter().cloned());
         frame.tags.iter().for_each(|tags| observations.tag_last(tags));
     }
-    Ok(Some(index))
+    Ok(())
 }
 
 /// When the readings of a frame were taken. A retained message without a time of its own has none: it may be years

@@ -87,10 +87,11 @@ pub fn resolve<'a>(site: &Site, frame: &FrameView<'a>) -> Result<Sender<'a>, Not
     {
         // One poisonous frame never stops the line.
         let opened = catch_unwind(AssertUnwindSafe(|| envelope::open(format, frame.address, payload)));
-        return match opened.map_err(|_| panicked())?.map_err(malformed)? {
-            Opened::Uplink(uplink) => Ok(of_uplink(site, rule, frame, uplink)?),
-            Opened::Ignored(event) => Err(NotTaken::Ignored(event)),
-        };
+        match opened.map_err(|_| panicked())?.map_err(malformed)? {
+            Opened::Uplink(uplink) => return Ok(of_uplink(site, rule, frame, uplink)?),
+            Opened::Ignored(event) => return Err(NotTaken::Ignored(event)),
+            Opened::Bare => {}
+        }
     }
     let (device, prefix) = match source.map_or(&AddressRule::Whole, |rule| &rule.address) {
         AddressRule::Whole => (find(site, frame, frame.address)?, &b""[..]),
@@ -202,13 +203,13 @@ pub fn address_of(site: &Site, frame: &FrameView<'_>) -> String {
     if let Some(format) = source.and_then(|rule| rule.envelope_of(frame.address))
         && let PayloadView::Bytes(payload) = frame.payload
     {
-        let opened = envelope::open(format, frame.address, payload);
-        if let Ok(Opened::Uplink(uplink)) = opened
-            && let Some(name) = uplink.names().next()
-        {
-            return name.to_owned();
+        match envelope::open(format, frame.address, payload) {
+            Ok(Opened::Bare) => {}
+            Ok(Opened::Uplink(uplink)) if uplink.names().next().is_some() => {
+                return uplink.names().take(1).collect();
+            }
+            _ => return frame.address_text().into_owned(),
         }
-        return frame.address_text().into_owned();
     }
     let found = match site.address_rule(frame.source) {
         AddressRule::Whole => None,

@@ -20,6 +20,7 @@ pub(crate) fn keep_undecoded(
     if effects.undecoded.len() < UNDECODED_KEPT_MAX {
         effects.undecoded.push(Undecoded {
             frame: frame.to_frame(),
+            tags: frame.tags.cloned(),
             address: address_of(site, frame),
             device: device.map(|device| device.id.clone()),
             reason: error.reason,

@@ -93,8 +93,12 @@ fn unread(engine: &mut Engine, seconds: i64) -> Vec<Undecoded> {
     undecoded
 }
 
-fn again(undecoded: &[Undecoded]) -> Vec<FrameAgain> {
-    let frame = |(row, undecoded): (u64, &Undecoded)| FrameAgain { row, frame: Frame::clone(&undecoded.frame) };
+pub(super) fn again(undecoded: &[Undecoded]) -> Vec<FrameAgain> {
+    let frame = |(row, undecoded): (u64, &Undecoded)| FrameAgain {
+        row,
+        frame: Frame::clone(&undecoded.frame),
+        tags: undecoded.tags.clone(),
+    };
     (1..).zip(undecoded).map(frame).collect()
 }
 

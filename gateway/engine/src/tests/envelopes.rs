@@ -28,7 +28,7 @@ fn profile_with_signal() -> Profile {
 }
 
 /// Two network servers, and a broker that carries envelopes beside bare messages.
-fn servers() -> SiteFacts {
+pub(super) fn servers() -> SiteFacts {
     let rule = |source: &str, topics: Option<&str>, address| SourceRule {
         source: Arc::from(source),
         address,
@@ -57,21 +57,21 @@ fn servers() -> SiteFacts {
 
 /// An uplink of the device with this number, in its envelope.
 #[derive(Clone, Debug)]
-struct Up {
-    device: u8,
-    counter: u32,
-    object: String,
-    session: &'static str,
+pub(super) struct Up {
+    pub(super) device: u8,
+    pub(super) counter: u32,
+    pub(super) object: String,
+    pub(super) session: &'static str,
     /// When the server had it, in seconds after the start; `None` when it does not say.
-    seconds: Option<i64>,
+    pub(super) seconds: Option<i64>,
 }
 
 impl Up {
-    fn of(counter: u32, object: &str, seconds: i64) -> Up {
+    pub(super) fn of(counter: u32, object: &str, seconds: i64) -> Up {
         Up { device: 1, counter, object: object.to_owned(), session: "00189440", seconds: Some(seconds) }
     }
 
-    fn payload(&self) -> String {
+    pub(super) fn payload(&self) -> String {
         let object: serde_json::Value = serde_json::from_str(&self.object).unwrap();
         let mut event = json!({
             "deviceInfo": {"devEui": format!("24e124713b{:06}", self.device)}, "devAddr": self.session,
@@ -206,6 +206,32 @@ fn a_broker_may_carry_envelopes_beside_bare_messages() {
     let bare = engine.step(at(10), &[message("mixed", "city/MH-3/up", at(10), r#"{"cover_open":true}"#, false)]);
     assert_eq!(bare.alarms[0].device, "MH-3");
     assert_eq!(says(&mut engine, "mixed", 11, &Up::of(1, OPEN, 11)).alarms[0].device, "MH-1");
+}
+
+#[test]
+fn servers_and_bare_devices_on_the_same_topics_are_told_apart_by_their_messages() {
+    let mut facts = servers();
+    let mixed = facts.sources.iter_mut().find(|rule| rule.source.as_ref() == "mixed").unwrap();
+    mixed.envelopes = vec![EnvelopeRule { topics: None, format: EnvelopeFormat::Auto }];
+    let mut engine = engine(facts);
+    let ttn = json!({
+        "end_device_ids": {"dev_eui": "24E124713B000002"},
+        "uplink_message": {"f_port": 1, "frm_payload": "qg==", "decoded_payload": {"cover_open": true}},
+    });
+    let says = |seconds, topic: &str, payload: &str| message("mixed", topic, at(seconds), payload, false);
+    let inputs = [
+        says(10, "city/MH-3/up", OPEN),
+        says(10, "city/any/up", &Up::of(1, OPEN, 10).payload()),
+        says(10, "city/any/up", &ttn.to_string()),
+        says(10, "city/MH-3/up", "{"),
+        says(10, "elsewhere", OPEN),
+    ];
+    let effects = engine.step(at(10), &inputs);
+    let devices: Vec<&str> = effects.alarms.iter().map(|alarm| alarm.device.as_str()).collect();
+    assert_eq!(devices, ["MH-3", "MH-1", "MH-2"]);
+    let kept: Vec<(UndecodedReason, &str)> =
+        effects.undecoded.iter().map(|kept| (kept.reason, kept.address.as_str())).collect();
+    assert_eq!(kept, [(UndecodedReason::Malformed, "MH-3"), (UndecodedReason::UnknownDevice, "elsewhere")]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod invariants;
 mod lifecycle;
 mod quality;
 mod rules;
+mod reread;
 mod senders;
+mod sparkplug;
 mod support;
 mod walk;

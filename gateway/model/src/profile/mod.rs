@@ -10,6 +10,7 @@ mod registers;
 mod rehearsal;
 mod rule_test;
 mod rules;
+mod sparkplug;
 mod walk;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub use binary::{
 };
 pub use codec::{
     CODEC_BUDGET_DEFAULT, CODEC_HEAP_BYTES_DEFAULT, CODEC_PORT_DEFAULT, CODEC_SOURCE_BYTES_MAX, CodecFormat,
+    CodecOutput, NamedValues,
 };
 pub use csv::{CsvColumn, CsvFormat, CsvLayout};
 pub use parse::{
@@ -46,6 +48,7 @@ pub use rules::{
     Baseline, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Habit, Light, Rise, TREND_DAYS_MAX,
     TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
 };
+pub use sparkplug::SparkplugFormat;
 pub use walk::WalkTrigger;
 
 use crate::alarm::Severity;
@@ -144,6 +147,8 @@ pub enum PayloadFormat {
     Cbor(DocumentFormat),
     /// Bytes that a script in JavaScript turns into an object, with places as in JSON.
     Codec(Arc<CodecFormat>),
+    /// Messages of Sparkplug B.
+    Sparkplug(SparkplugFormat),
 }
 
 /// Where the device's own time stands in a payload: at a place in JSON, or wherever its format has places.
@@ -295,6 +300,8 @@ pub enum Origin {
     Csv(Vec<CsvColumn>),
     /// What the envelope says of the radio link.
     Link(LinkField),
+    /// The first of these metrics of Sparkplug B that is there, by name.
+    Metric(Vec<String>),
 }
 
 /// A raw value in a profile, compared with what the device sent.

@@ -51,6 +51,7 @@ impl PayloadFormat {
             PayloadFormat::Csv(_) => "csv",
             PayloadFormat::Cbor(_) => "cbor",
             PayloadFormat::Codec(_) => "codec",
+            PayloadFormat::Sparkplug(_) => "sparkplug",
         }
     }
 
@@ -64,6 +65,7 @@ impl PayloadFormat {
             PayloadFormat::Binary(format) => format.time.as_ref().map(|time| time.drift_max),
             PayloadFormat::Csv(format) => format.time.as_ref().map(|time| time.drift_max),
             PayloadFormat::Registers(format) => format.time.as_ref().map(|time| time.drift_max),
+            PayloadFormat::Sparkplug(format) => Some(format.drift_max),
         }
     }
 
@@ -76,7 +78,7 @@ impl PayloadFormat {
                 let mut parts = format.messages.iter().flat_map(|message| &message.parts);
                 parts.any(|part| matches!(part.rows, Some(PartRows::Told { newest, .. }) if newest != Newest::None))
             }
-            PayloadFormat::Csv(_) | PayloadFormat::Registers(_) => false,
+            PayloadFormat::Csv(_) | PayloadFormat::Registers(_) | PayloadFormat::Sparkplug(_) => false,
         };
         rows_tell || self.drift_max().is_some()
     }
@@ -99,6 +101,7 @@ impl PayloadFormat {
             PayloadFormat::Registers(format) => {
                 format.zone.get_or_insert_with(|| zone.to_owned());
             }
+            PayloadFormat::Sparkplug(_) => {}
         }
     }
 }

@@ -55,7 +55,7 @@ use mqtt5::broker::{BrokerConfig as EmbeddedConfig, DynamicStorage, MemoryBacken
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{error, info};
+use tracing::info;
 
 pub use self::password::{NoRandomness, hash_password, random_password};
 pub use self::rights::{ACCOUNT, Rights, TopicPattern, is_account_name};
@@ -209,9 +209,14 @@ impl BrokerHandle {
     }
 
     /// Waits until it has stopped.
+    ///
+    /// # Panics
+    /// When it panicked: with the same.
     pub async fn stopped(self) {
-        if let Err(error) = self.task.await {
-            error!(%error, "embedded broker ended by a panic");
+        if let Err(error) = self.task.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
         }
     }
 }

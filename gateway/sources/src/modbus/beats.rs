@@ -117,6 +117,14 @@ impl Beats {
         due.map(|(index, _)| u16::try_from(index).expect("a profile has fewer than 65,536 points")).collect()
     }
 
+    /// The places of all beats, distinct, by table and address; not empty.
+    pub(super) fn all_places(&self) -> Vec<Request> {
+        let mut places: Vec<Request> = self.beats.iter().flat_map(|beat| beat.places.iter().copied()).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
     /// The places of these beats, distinct, by table and address.
     pub(super) fn places(&self, beats: &[u16]) -> Vec<Request> {
         let of_beat = |beat: &u16| self.beats[usize::from(*beat)].places.iter().copied();
@@ -160,10 +168,17 @@ impl Beats {
         }
     }
 
+    /// Has everything polled no later than after `wait`.
+    pub(super) fn poll_within(&mut self, now: Timestamp, wait: Duration) {
+        for beat in &mut self.beats {
+            beat.due = beat.due.min(now.plus(wait));
+        }
+    }
+
     /// Brings due times nearer that lie too far away because the clock was set back.
     pub(super) fn keep_near(&mut self, now: Timestamp) {
         for beat in &mut self.beats {
-            beat.due = beat.due.min(now.plus(beat.period));
+            beat.due = beat.due.min(now.plus(beat.period(self.weather)));
         }
     }
 }
@@ -233,6 +248,15 @@ mod tests {
         assert_eq!(beats.due(), years_later.plus(ms(1_000)));
         beats.keep_near(START);
         assert_eq!(beats.due(), START.plus(ms(1_000)));
+    }
+
+    #[test]
+    fn a_storm_in_which_a_point_is_read_less_often_is_not_cut_short() {
+        let mut beats = Beats::new(&[plan(0, 1_000, Some(60_000))], START);
+        beats.set_weather(Weather::Storm, START);
+        beats.advance(&[0], START);
+        beats.keep_near(START.plus(ms(20)));
+        assert_eq!(beats.due(), START.plus(ms(60_000)));
     }
 
     #[test]

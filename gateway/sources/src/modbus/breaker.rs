@@ -4,8 +4,9 @@
 //! one request is on its way; an answer closes the breaker and the poll goes on, silence opens it for longer.
 //!
 //! A unit that is silent costs the bus a timeout each time. Where such a wait makes other units miss a poll, silent
-//! units have a small share of the bus's time together ([`Pace`]), and a unit that loses answers now and then is read
-//! more slowly instead of being cut off. Where nobody is hurt, only the growing waits between probes are kept.
+//! units have a small share of the bus's time together ([`Pace`]), their probes wait but a little longer than sound
+//! answers take, and a unit that loses answers now and then is read more slowly instead of being cut off. Where nobody
+//! is hurt, only the growing waits between probes are kept.
 //! Plain functions over state in memory; after a crash it is learned again within a few polls. No metrics of its own.
 
 use std::time::Duration;
@@ -26,34 +27,106 @@ const LOSS_MEMORY_POLLS: f64 = 64.0;
 /// Losses below this are not worth slowing down for: one in ten thousand.
 const LOSS_MIN: f64 = 1e-4;
 
-/// What a timeout does to the others, and how much of the bus's time silent units may take together.
+/// Of so many probes that hurt others one is given the whole timeout: the others wait no longer than the slowest sound
+/// answers lately seen lead to expect, and a unit that has become slower than that is still found.
+const PROBES_PER_FULL_ONE: u32 = 4;
+
+/// Where nobody misses a poll, finding out which register is met with silence takes this much of the bus's time: the
+/// unit itself loses less than one poll in ten by it, and one bad register among 60 is found within a minute.
+const HARMLESS_SHARE: f64 = 0.1;
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// A little longer than sound answers take.
+    Short,
+    /// The timeout of the unit.
+    Full,
+}
+
+/// What a request without an answer does to the others, and how much of the bus's time silent units may take together.
+/// All times are the clock's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Pace {
-    /// Timeouts of all silent units together, in the clock's time; nothing when no other unit is hurt by them.
-    pub(super) harm: Duration,
-    /// A request that is over sooner, although it was not answered, hurts nobody: a connection that is refused or
-    /// closed at once.
+    /// The timeout of the unit.
+    pub(super) full: Duration,
+    /// Where an answer is not expected it is waited for no longer than this; at most `full`.
+    pub(super) short: Duration,
+    /// What the probes of the other silent units take, one of each.
+    pub(super) others: Duration,
+    /// A request that is over sooner, although it was not answered, hurts nobody; the longest time there is when a
+    /// timeout does not either.
     pub(super) harmless_below: Duration,
-    /// Share of the bus's time for them: above 0, at most 1.
+    /// Share of the bus's time for silent units: above 0, at most 1.
     pub(super) share: f64,
 }
 
 impl Pace {
     /// Nobody is hurt.
-    pub(super) const FREE: Pace = Pace { harm: Duration::ZERO, harmless_below: Duration::ZERO, share: 1.0 };
+    pub(super) const FREE: Pace = Pace {
+        full: Duration::ZERO,
+        short: Duration::ZERO,
+        others: Duration::ZERO,
+        harmless_below: Duration::MAX,
+        share: 1.0,
+    };
 
-    /// What a request without an answer does that was over after this.
-    pub(super) fn of_silence(&self, took: Duration) -> Pace {
-        if took < self.harmless_below { Pace::FREE } else { *self }
+    /// Nobody is hurt by these waits.
+    pub(super) fn free(full: Duration, short: Duration) -> Pace {
+        Pace { full, short, ..Pace::FREE }
+    }
+
+    /// What a request without an answer does that was over after this: a connection that is refused or closed at once
+    /// hurts nobody.
+    pub(super) fn of_silence(&self, took: Duration, wait: Wait) -> Pace {
+        let is_cut_short = took < self.harmless_below && took < self.time(wait) / 2;
+        if is_cut_short { Pace::free(self.full, self.short) } else { *self }
     }
 
     pub(super) fn is_harmful(&self) -> bool {
-        !self.harm.is_zero()
+        self.harmless_below != Duration::MAX
     }
 
-    /// Least time between two requests of which this part gets no answer, so that the share is kept.
-    pub(super) fn wait(&self, loss: f64) -> Duration {
-        if loss < LOSS_MIN { Duration::ZERO } else { self.harm.mul_f64(loss / self.share) }
+    /// How long an answer is waited for.
+    pub(super) fn time(&self, wait: Wait) -> Duration {
+        match wait {
+            Wait::Short => self.short,
+            Wait::Full => self.full,
+        }
+    }
+
+    /// Mean time that a probe takes which nobody answers.
+    pub(super) fn probe_time(&self) -> Duration {
+        if !self.is_harmful() {
+            return self.full;
+        }
+        (self.short * (PROBES_PER_FULL_ONE - 1) + self.full) / PROBES_PER_FULL_ONE
+    }
+
+    /// Least time between two polls of which this part gets no answer, so that the share is kept.
+    fn wait(&self, loss: f64) -> Duration {
+        if loss < LOSS_MIN { Duration::ZERO } else { self.rest_after(self.full, loss) }
+    }
+
+    /// Least time between two probes, so that the share is kept.
+    fn probe_wait(&self) -> Duration {
+        self.rest_after(self.probe_time(), 1.0)
+    }
+
+    /// Least time between two probes of any silent units, so that the share is kept.
+    pub(super) fn spacing(&self) -> Duration {
+        self.probe_time().mul_f64(1.0 / self.share)
+    }
+
+    /// Least time until something is tried again that was waited for in vain for so long, and so seldom is: 1 is always.
+    /// Nothing where nobody is hurt.
+    fn rest_after(&self, took: Duration, loss: f64) -> Duration {
+        if self.is_harmful() { (took + self.others).mul_f64(loss / self.share) } else { Duration::ZERO }
+    }
+
+    /// The same for requests that find out what an answering unit is silent about: these are never for nothing.
+    pub(super) fn rest_after_try(&self, took: Duration, loss: f64) -> Duration {
+        if took < self.harmless_below { took.mul_f64(loss / HARMLESS_SHARE) } else { self.rest_after(took, loss) }
     }
 }
 
@@ -141,6 +214,17 @@ impl Breaker {
         self.not_before = self.not_before.min(now.plus(wait));
     }
 
+    /// How long the next request is waited for when the unit is not known to be there.
+    pub(super) fn patience(&self, pace: &Pace) -> Wait {
+        let is_short = self.is_open() && pace.is_harmful() && self.silent_polls % PROBES_PER_FULL_ONE != 1;
+        if is_short { Wait::Short } else { Wait::Full }
+    }
+
+    /// Not to be asked before this.
+    pub(super) fn put_off(&mut self, until: Timestamp) {
+        self.not_before = self.not_before.max(until);
+    }
+
     /// A poll begins.
     pub(super) fn begin(&mut self) {
         if self.state == State::Open {
@@ -154,6 +238,11 @@ impl Breaker {
             self.state = State::Open;
             self.not_before = now.plus(wait);
         }
+    }
+
+    /// The silence before had a cause of its own: answers are not lost.
+    pub(super) fn forget_losses(&mut self) {
+        self.loss = 0.0;
     }
 
     /// The unit has answered a poll.
@@ -180,7 +269,7 @@ impl Breaker {
             return;
         }
         self.state = State::Open;
-        let wait = self.probes.next_wait().max(pace.wait(1.0));
+        let wait = self.probes.next_wait().max(pace.probe_wait());
         self.wait_max = self.wait_max.max(wait);
         self.not_before = now.plus(wait);
     }
@@ -194,8 +283,13 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const START: Timestamp = Timestamp(1_000_000);
     /// One unit with a timeout of 3 s that hurts others.
-    const HARMFUL: Pace =
-        Pace { harm: Duration::from_secs(3), harmless_below: Duration::from_millis(500), share: 0.005 };
+    const HARMFUL: Pace = Pace {
+        full: Duration::from_secs(3),
+        short: Duration::from_millis(250),
+        others: Duration::ZERO,
+        harmless_below: Duration::from_millis(500),
+        share: 0.005,
+    };
 
     fn silent(breaker: &mut Breaker, now: Timestamp, pace: &Pace) -> Duration {
         breaker.begin();
@@ -231,11 +325,33 @@ mod tests {
         let first = silent(&mut breaker, START, &HARMFUL);
         assert!(first >= Duration::from_secs(9) && first <= Duration::from_secs(10), "{first:?}");
         assert!(!breaker.is_open(), "one lost answer is no dead unit");
-        for _ in 0..3 {
-            // Three seconds are half a percent of ten minutes.
-            assert_eq!(silent(&mut breaker, START, &HARMFUL), Duration::from_secs(600));
+        let (mut waited, mut took) = (Duration::ZERO, Duration::ZERO);
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let wait = silent(&mut breaker, START, &HARMFUL);
+            assert_eq!(wait, Duration::from_micros(187_500_000), "each waits as long");
             assert!(breaker.is_open());
+            waited += wait;
+            waits.push(breaker.patience(&HARMFUL));
+            took += HARMFUL.time(breaker.patience(&HARMFUL));
         }
+        use Wait::{Full, Short};
+        assert_eq!(waits, [Short, Short, Short, Full, Short, Short, Short, Full, Short]);
+        assert!(took.as_secs_f64() / waited.as_secs_f64() <= 0.005, "{took:?} of {waited:?}");
+    }
+
+    #[test]
+    fn ten_dead_units_share_what_one_has() {
+        let nine = HARMFUL.probe_time() * 9;
+        let pace = Pace { others: nine, ..HARMFUL };
+        assert_eq!(pace.probe_wait(), HARMFUL.probe_wait() * 10);
+    }
+
+    #[test]
+    fn a_connection_that_is_refused_hurts_nobody_and_a_short_probe_is_not_that() {
+        let quick = HARMFUL.of_silence(Duration::from_millis(5), Wait::Short);
+        assert!(!quick.is_harmful());
+        assert!(HARMFUL.of_silence(HARMFUL.short, Wait::Short).is_harmful());
     }
 
     #[test]

@@ -15,11 +15,11 @@ use tracing::{info, warn};
 
 use crate::modbus::beats::Weather;
 use crate::modbus::lanes::{Answer, BusError, BusHandle, BusView, Lanes, Order, QuarantineView, UnitView};
-use crate::modbus::link::{Line, LineConfig, ModemDesk, ReadError};
+use crate::modbus::link::{Identification, Identifying, Line, LineConfig, ModemDesk, ReadError};
 use crate::modbus::metrics::{BusMetrics, LineMetrics, Use};
 use crate::modbus::plan::{Cost, Request};
 use crate::modbus::poll::{self, Gathered};
-use crate::modbus::roster::{NewMember, Roster};
+use crate::modbus::roster::{NewMember, Roster, SHORT_WAIT_MIN};
 use crate::modbus::unit::{Surroundings, Unit};
 use crate::modbus::usage::Usage;
 use crate::modbus::watchdog::{PATIENCE_MIN, Watchdog};
@@ -45,7 +45,7 @@ pub struct ModbusBus {
     roster: Roster,
     /// In the order of the roster.
     units: Vec<BusUnit>,
-    line: Line,
+    pub(super) line: Line,
     lanes: Lanes,
     storm: watch::Receiver<bool>,
     intake: Intake,
@@ -79,6 +79,15 @@ enum Next {
     Order(Order),
     Poll,
     Weather,
+    Modem,
+}
+
+/// Whether an order is over.
+enum End {
+    /// With this error, or none.
+    Answered(Option<ReadError>),
+    /// It has more to ask.
+    Open,
 }
 
 impl fmt::Debug for ModbusBus {
@@ -169,6 +178,7 @@ impl ModbusBus {
             let (index, due) = self.next_due();
             match self.next(due).await {
                 Next::Weather => self.follow_weather(),
+                Next::Modem => self.roster.poll_soon(self.clock.now(), clock_span(&self.clock, FIRST_POLL_SPREAD)),
                 Next::Order(order) => self.serve(order).await,
                 Next::Poll => {
                     let frames = self.poll(index).await;
@@ -185,7 +195,7 @@ impl ModbusBus {
         }
     }
 
-    /// Waits for a poll, an order or a change of the weather.
+    /// Waits for a poll, an order, a change of the weather, or the modem.
     async fn next(&mut self, due: Timestamp) -> Next {
         if due <= self.clock.now() {
             return self.lanes.try_next().map_or(Next::Poll, Next::Order);
@@ -200,6 +210,7 @@ impl ModbusBus {
                 drop(changed);
                 Next::Weather
             }
+            () = self.line.modem_arrived() => Next::Modem,
             () = self.clock.sleep_until(due) => Next::Poll,
         }
     }
@@ -225,7 +236,7 @@ impl ModbusBus {
                 poll.put_off(self.clock.now());
             }
             let wire_request = request.in_table(self.units[index].registers_from);
-            let (answer, took) = self.read(self.roster.unit(index).id, wire_request).await;
+            let (answer, took) = self.read(index, wire_request, poll.short_wait()).await;
             self.lanes.polled(took);
             let is_in_vain = answer.as_ref().is_err_and(|error| !error.is_answer());
             self.units[index].note(took, is_in_vain);
@@ -237,16 +248,28 @@ impl ModbusBus {
             }
             poll.settle(answer, self.clock.now());
         }
-        let polled = self.roster.unit_mut(index).end(poll, self.clock.now(), &pace);
+        let polled = self.roster.end(index, poll, self.clock.now(), &pace);
         self.metrics.late.inc_by(polled.late);
         self.report(polled.is_news);
         polled.frames
     }
 
     /// One request of a poll, and how long it kept the bus.
-    async fn read(&mut self, unit: u8, request: Request) -> (Result<Vec<u16>, ReadError>, Duration) {
+    async fn read(
+        &mut self,
+        index: usize,
+        request: Request,
+        short_wait: Option<Duration>,
+    ) -> (Result<Vec<u16>, ReadError>, Duration) {
         let began = Clock::stamp();
-        let answer = self.line.read(unit, request).await;
+        let unit = self.roster.unit(index).id;
+        let answer = match short_wait {
+            Some(wait) => self.line.read_within(unit, request, self.clock.real(wait)).await,
+            None => self.line.read(unit, request).await,
+        };
+        if let Some(thought) = self.line.take_thought() {
+            self.roster.note_answer(index, clock_span(&self.clock, thought));
+        }
         let took = self.spend(began, Use::Poll, answer.as_ref().err());
         (answer, took)
     }
@@ -261,23 +284,42 @@ impl ModbusBus {
         took
     }
 
+    /// Asks one request of an order.
     async fn serve(&mut self, order: Order) {
         let began = Clock::stamp();
-        let (unit, error) = match order {
-            Order::Read { unit, request, answer } => (unit, reply(answer, self.line.read(unit, request).await)),
-            Order::Identify { unit, answer } => (unit, reply(answer, self.line.identify(unit).await)),
+        let (unit, end) = match order {
+            Order::Read { unit, request, answer } => {
+                (unit, End::Answered(reply(answer, self.line.read(unit, request).await)))
+            }
+            Order::Identify { unit, so_far, answer } => (unit, self.identify(unit, so_far, answer).await),
             Order::View(answer) => {
                 // Whoever asked may have gone.
                 drop(answer.send(self.view()));
                 return;
             }
         };
-        let took = self.spend(began, Use::Order, error.as_ref());
+        let error = match &end {
+            End::Answered(error) => error.as_ref(),
+            End::Open => None,
+        };
+        let took = self.spend(began, Use::Order, error);
         self.lanes.served(took);
-        if is_heard(error.as_ref()) {
+        if matches!(end, End::Answered(_)) && is_heard(error) {
             // It lives, whatever was thought of it.
             self.watchdog.feed(Clock::stamp());
             self.roster.probe_now(unit, self.clock.now());
+        }
+    }
+
+    /// One request of an identification; the rest is put back.
+    async fn identify(&mut self, unit: u8, mut so_far: Identifying, answer: Answer<Identification>) -> End {
+        match self.line.identify_further(unit, &mut so_far).await {
+            Ok(None) => {
+                self.lanes.put_back(Order::Identify { unit, so_far, answer });
+                End::Open
+            }
+            Ok(Some(found)) => End::Answered(reply(answer, Ok(found))),
+            Err(error) => End::Answered(reply(answer, Err(error))),
         }
     }
 
@@ -410,9 +452,10 @@ fn roster(config: &ModbusConfig, clock: &Clock) -> Roster {
             probe_wait_max: clock_span(clock, config.backoff_max),
             quarantine: config.quarantine,
             frame_spread_max: clock_span(clock, FRAME_SPREAD_MAX),
+            owing: if config.link.is_rtu() { clock_span(clock, config.timeout_of(plan)) } else { Duration::ZERO },
         },
     };
-    Roster::new(config.units.iter().map(member), config.failing_share)
+    Roster::new(config.units.iter().map(member), config.failing_share, clock_span(clock, SHORT_WAIT_MIN))
 }
 
 /// Whether a request that ended so has shown that the link and the unit behind it work: there was a value, or the unit

@@ -106,7 +106,8 @@ mod tests {
         let mut direct = bus(server.address.port());
         assert_eq!(direct.read(1, request(7, 2)).await.unwrap().len(), 2);
         let refused = direct.read(2, request(7, 2)).await.unwrap_err();
-        assert_eq!(refused, BusError::Refused("exception 2 (illegal data address)".to_owned()));
+        assert_eq!(refused, BusError::Refused { exception: 2 });
+        assert_eq!(refused.to_string(), "exception 2 (illegal data address)");
         let silent = direct.read(3, request(7, 2)).await.unwrap_err();
         assert_eq!(silent, BusError::NoAnswer("timeout after 200 ms".to_owned()));
         assert!(matches!(direct.read(1, request(65_535, 2)).await, Err(BusError::Impossible { .. })));

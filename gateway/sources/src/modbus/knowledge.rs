@@ -3,22 +3,15 @@
 //! Turns the outcome of polls into borders for the planner. A refused request is divided within the poll (see `poll`);
 //! here the smallest refused request with sound halves is explained: by the gap between the halves, by its length, or
 //! by a border in the unit's map that no request may cross. A single place that is refused is left alone and asked
-//! again later. A request that only times out is divided from poll to poll, because each try costs a timeout.
+//! again later. What a unit is silent about is found in `silence`, from poll to poll, because each try costs a timeout.
 //! Plain functions over state in memory; after a crash it is learned again within a few polls.
 
 use std::time::Duration;
 
-use kerbside_model::{RegisterTable, Timestamp};
+use kerbside_model::Timestamp;
 
-use crate::modbus::breaker::Pace;
 use crate::modbus::plan::{Borders, Request};
-
-/// A request that the unit leaves without an answer in so many polls running, while it answers others, is divided or
-/// left alone.
-const SILENCES_MAX: u32 = 3;
-
-/// The first lost answer to a request may be a lost packet; it counts for so much of the share of silent units.
-const FIRST_LOSS: f64 = 1.0 / 64.0;
+use crate::modbus::silence::{Learning, Refusal, Silence, Silences, Try};
 
 /// Borders and lengths are how a unit is made; once a day it may show that its firmware was changed.
 const BORDER_MEMORY: Duration = Duration::from_secs(86_400);
@@ -35,40 +28,22 @@ pub(super) struct Bad {
     pub(super) place: Request,
     pub(super) cause: String,
     pub(super) until: Timestamp,
+    pub(super) kind: BadKind,
+}
+
+/// How a unit says that it does not have a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadKind {
+    /// With an exception, which costs nothing.
+    Refused,
+    /// With silence, which costs a timeout.
+    Silent,
 }
 
 #[derive(Debug)]
 struct Border {
     refused: Request,
     until: Timestamp,
-}
-
-/// A request that had no answer while others had one.
-#[derive(Debug)]
-struct Suspect {
-    request: Request,
-    silences: u32,
-    /// It is left alone until then, and never for longer than `wait`.
-    retry_at: Timestamp,
-    wait: Duration,
-    /// Nothing is read across its ends: it is a half of a longer one, and the search goes on inside it.
-    is_half: bool,
-}
-
-/// A request that was refused and divided.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal {
-    pub(super) request: Request,
-    pub(super) halves: [Request; 2],
-}
-
-/// A request without an answer.
-#[derive(Debug)]
-pub(super) struct Silence {
-    pub(super) request: Request,
-    pub(super) places: Vec<Request>,
-    /// What that did to other units.
-    pub(super) pace: Pace,
 }
 
 /// What one poll has shown.
@@ -82,6 +57,10 @@ pub(super) struct Findings {
     pub(super) bad: Vec<(Request, String)>,
     /// Places that were in quarantine and are read again.
     pub(super) healed: Vec<Request>,
+    /// Gaps that were tried by themselves and refused.
+    pub(super) refused_gaps: Vec<Request>,
+    /// Whether anything was asked whose answer was not expected.
+    pub(super) has_tried: bool,
 }
 
 /// What is known about one unit.
@@ -90,7 +69,7 @@ pub(super) struct Knowledge {
     bad: Vec<Bad>,
     borders: Vec<Border>,
     longest: [Option<(u16, Timestamp)>; 4],
-    suspects: Vec<Suspect>,
+    silences: Silences,
     /// The longest request by table that was ever answered.
     answered: [u16; 4],
     generation: u64,
@@ -107,9 +86,20 @@ impl Knowledge {
         &self.bad
     }
 
-    /// Whether requests are under suspicion, so that plans hang on the time.
-    pub(super) fn has_suspects(&self) -> bool {
-        !self.suspects.is_empty()
+    /// Whether the unit is silent about something and it is not known yet about what.
+    pub(super) fn is_searching(&self) -> bool {
+        self.silences.is_searching()
+    }
+
+    /// Gaps that are not read across, with the time when they are tried again.
+    pub(super) fn holes(&self) -> impl Iterator<Item = (Request, Timestamp)> + '_ {
+        self.silences.holes()
+    }
+
+    /// What to try at `now`, once the unit has answered something.
+    pub(super) fn tries(&self, now: Timestamp) -> Vec<Try> {
+        let is_due = |bad: &&Bad| bad.kind == BadKind::Silent && bad.until <= now;
+        self.silences.tries(self.bad.iter().filter(is_due).map(|bad| bad.place), now)
     }
 
     /// Of which tables anything was ever read.
@@ -119,13 +109,14 @@ impl Knowledge {
 
     /// Whether nothing has to be explained: no findings but answers of lengths that are known.
     pub(super) fn is_untouched_by(&self, findings: &Findings) -> bool {
-        let Findings { answered, refused, silent, bad, healed } = findings;
+        let Findings { answered, refused, silent, bad, healed, refused_gaps, has_tried } = findings;
         let is_new = |request: &Request| request.count > self.answered[request.table as usize];
         refused.is_empty()
             && silent.is_empty()
             && bad.is_empty()
             && healed.is_empty()
-            && self.suspects.is_empty()
+            && refused_gaps.is_empty()
+            && !has_tried
             && !answered.iter().any(is_new)
     }
 
@@ -146,9 +137,7 @@ impl Knowledge {
         if has_changed {
             self.generation += 1;
         }
-        for suspect in &mut self.suspects {
-            suspect.retry_at = suspect.retry_at.min(now.plus(suspect.wait));
-        }
+        self.silences.begin(now, quarantine);
         for border in &mut self.borders {
             border.until = border.until.min(now.plus(BORDER_MEMORY));
         }
@@ -158,40 +147,66 @@ impl Knowledge {
     pub(super) fn borders(&self) -> Borders {
         let mut refused: Vec<Request> = self.bad.iter().map(|bad| bad.place).collect();
         refused.extend(self.borders.iter().map(|border| border.refused));
-        for suspect in self.suspects.iter().filter(|suspect| suspect.is_half) {
-            let table = suspect.request.table;
-            refused.extend(fence(table, u32::from(suspect.request.address)));
-            refused.extend(fence(table, suspect.request.end()));
-        }
+        refused.extend(self.silences.borders());
         Borders { refused, longest: self.longest.map(|longest| longest.map(|(count, _)| count)) }
     }
 
-    /// Why a place is not asked at `now`.
-    pub(super) fn reason_against(&self, place: &Request, now: Timestamp) -> Option<&str> {
+    /// Why a place is not planned.
+    pub(super) fn reason_against(&self, place: &Request) -> Option<&str> {
         if let Some(bad) = self.bad.iter().find(|bad| bad.place == *place) {
             return Some(&bad.cause);
         }
-        let waits = |suspect: &&Suspect| suspect.retry_at > now && suspect.request.contains(place);
-        self.suspects.iter().find(waits).map(|_| NO_ANSWER)
+        self.silences.suspects(place).then_some(NO_ANSWER)
     }
 
     /// Takes in what a poll of a unit that answers has shown. Whether a place was put aside or is read again.
-    pub(super) fn learn(&mut self, findings: Findings, now: Timestamp, quarantine: Duration) -> bool {
+    pub(super) fn learn(&mut self, findings: Findings, time: Learning<'_>) -> bool {
+        let now = time.now;
         let before = self.bad.len();
-        self.note_lengths(&findings.answered);
-        self.explain(&findings, now);
-        self.follow_suspects(&findings, now, quarantine);
-        let has_healed = !findings.healed.is_empty();
-        for healed in &findings.healed {
-            // What was wrong is right again; the rest of the table is asked as planned, and learned anew.
-            self.bad.retain(|bad| bad.place.table != healed.table);
+        let Findings { answered, refused, silent, bad, healed, refused_gaps, .. } = findings;
+        self.note_lengths(&answered);
+        self.explain_refusals(&refused, &answered, now);
+        let mut over: Vec<Request> = refused.iter().map(|refusal| refusal.request).collect();
+        over.extend(bad.iter().map(|(place, _)| *place));
+        over.extend(&refused_gaps);
+        let verdict = self.silences.learn(&answered, &over, silent, &time);
+        for refusal in &verdict.explained {
+            self.explain(refusal, &answered, now);
         }
-        for (place, cause) in findings.bad {
-            self.put_aside(place, cause, now.plus(quarantine));
+        for request in verdict.too_long {
+            self.shorten(request, now);
+        }
+        for gap in refused_gaps {
+            self.add_border(gap, now);
+        }
+        let mut has_healed = false;
+        for place in &healed {
+            has_healed |= self.heal(place);
+        }
+        let until = now.plus(time.quarantine);
+        for (place, cause) in bad {
+            self.put_aside(Bad { place, cause, until, kind: BadKind::Refused });
+        }
+        for place in verdict.bad {
+            self.put_aside(Bad { place, cause: NO_ANSWER.to_owned(), until, kind: BadKind::Silent });
         }
         self.bad.sort_unstable_by_key(|bad| bad.place);
         self.generation += 1;
         has_healed || self.bad.len() != before
+    }
+
+    /// A place that was left alone is read again; whether it was.
+    fn heal(&mut self, place: &Request) -> bool {
+        let Some(bad) = self.bad.iter().find(|bad| bad.place == *place) else { return false };
+        match bad.kind {
+            // What was wrong is right again; the rest of the table is asked as planned, and learned anew.
+            BadKind::Refused => {
+                self.bad.retain(|bad| bad.place.table != place.table || bad.kind == BadKind::Silent);
+            }
+            // To learn anew what is met with silence would cost a timeout each.
+            BadKind::Silent => self.bad.retain(|bad| bad.place != *place),
+        }
+        true
     }
 
     fn note_lengths(&mut self, answered: &[Request]) {
@@ -201,88 +216,54 @@ impl Knowledge {
         }
     }
 
-    fn put_aside(&mut self, place: Request, cause: String, until: Timestamp) {
-        match self.bad.iter_mut().find(|bad| bad.place == place) {
-            Some(bad) => (bad.cause, bad.until) = (cause, until),
-            None => self.bad.push(Bad { place, cause, until }),
+    fn put_aside(&mut self, bad: Bad) {
+        match self.bad.iter_mut().find(|known| known.place == bad.place) {
+            Some(known) => *known = bad,
+            None => self.bad.push(bad),
         }
     }
 
     /// The smallest refused requests whose halves were both read have a reason of their own.
-    fn explain(&mut self, findings: &Findings, now: Timestamp) {
-        for Refusal { request, halves: [first, second] } in &findings.refused {
-            let is_answered = |half: &Request| findings.answered.contains(half);
-            if !is_answered(first) || !is_answered(second) {
-                continue;
-            }
-            let table = request.table as usize;
-            let start = u16::try_from(first.end() - 1).expect("a request ends within its table");
-            let until = now.plus(BORDER_MEMORY);
-            if first.end() >= u32::from(second.address) && request.count > self.answered[table] {
-                self.longest[table] = Some((self.answered[table], until));
-                continue;
-            }
-            // Over the gap, or over the border where the two halves meet.
-            let end = u32::from(second.address).max(first.end());
-            let count = u16::try_from(end + 1 - u32::from(start)).unwrap_or(request.count);
-            let narrow = Request { table: request.table, address: start, count };
-            let is_refuted = findings.answered.iter().any(|answered| answered.contains(&narrow));
-            let refused = if is_refuted || !request.contains(&narrow) { *request } else { narrow };
-            if self.borders.len() >= BORDERS_MAX {
-                self.borders.remove(0);
-            }
-            self.borders.push(Border { refused, until });
-        }
-    }
-
-    /// Requests that had no answer while others had one: perhaps the unit is silent about a register that it does not
-    /// have. Where each try hurts other units, tries are as rare as their share demands.
-    fn follow_suspects(&mut self, findings: &Findings, now: Timestamp, quarantine: Duration) {
-        let is_heard = |suspect: &Suspect| findings.answered.iter().any(|answered| answered.overlaps(&suspect.request));
-        let is_refused = |suspect: &Suspect| findings.refused.iter().any(|refusal| refusal.request == suspect.request);
-        self.suspects.retain(|suspect| !is_heard(suspect) && !is_refused(suspect));
-        for Silence { request, places, pace } in &findings.silent {
-            let known = self.suspects.iter().position(|suspect| suspect.request.overlaps(request));
-            let mut suspect = match known {
-                Some(position) => self.suspects.swap_remove(position),
-                None => Suspect { request: *request, silences: 0, retry_at: now, wait: Duration::ZERO, is_half: false },
-            };
-            suspect.request = *request;
-            suspect.silences += 1;
-            let loss = if suspect.silences == 1 { FIRST_LOSS } else { 1.0 };
-            suspect.wait = pace.wait(loss);
-            suspect.retry_at = now.plus(suspect.wait);
-            if suspect.silences < SILENCES_MAX {
-                self.suspects.push(suspect);
-                continue;
-            }
-            match places.as_slice() {
-                [place] => self.put_aside(*place, NO_ANSWER.to_owned(), now.plus(quarantine)),
-                places => {
-                    let (first, second) = places.split_at(places.len() / 2);
-                    // One more timeout is enough to divide a half again.
-                    let half = |places: &[Request]| Suspect {
-                        request: around(places),
-                        silences: SILENCES_MAX - 1,
-                        retry_at: suspect.retry_at,
-                        wait: suspect.wait,
-                        is_half: true,
-                    };
-                    self.suspects.extend([half(first), half(second)]);
-                }
+    fn explain_refusals(&mut self, refused: &[Refusal], answered: &[Request], now: Timestamp) {
+        for refusal in refused {
+            if refusal.halves.iter().all(|half| answered.contains(half)) {
+                self.explain(refusal, answered, now);
             }
         }
     }
-}
 
-/// A range that every request across this address holds.
-fn fence(table: RegisterTable, address: u32) -> Option<Request> {
-    let first = u16::try_from(address.checked_sub(1)?).ok()?;
-    (address <= u32::from(u16::MAX)).then_some(Request { table, address: first, count: 2 })
-}
+    /// A request is not taken, and both of its halves are.
+    fn explain(&mut self, refusal: &Refusal, answered: &[Request], now: Timestamp) {
+        let Refusal { request, halves: [first, second] } = refusal;
+        let table = request.table as usize;
+        let start = u16::try_from(first.end() - 1).expect("a request ends within its table");
+        if first.end() >= u32::from(second.address) && request.count > self.answered[table] {
+            self.shorten(*request, now);
+            return;
+        }
+        // Over the gap, or over the border where the two halves meet.
+        let end = u32::from(second.address).max(first.end());
+        let count = u16::try_from(end + 1 - u32::from(start)).unwrap_or(request.count);
+        let narrow = Request { table: request.table, address: start, count };
+        let is_refuted = answered.iter().any(|answered| answered.contains(&narrow));
+        self.add_border(if is_refuted || !request.contains(&narrow) { *request } else { narrow }, now);
+    }
 
-fn around(places: &[Request]) -> Request {
-    let end = places.iter().map(Request::end).max().expect("a half has places");
-    let first = places[0];
-    Request { count: u16::try_from(end - u32::from(first.address)).expect("a request fits its table"), ..first }
+    /// A request is not taken because it is longer than what was answered so far, or for no reason that can be seen.
+    fn shorten(&mut self, request: Request, now: Timestamp) {
+        let table = request.table as usize;
+        match self.answered[table] {
+            answered @ 1.. if answered < request.count => {
+                self.longest[table] = Some((answered, now.plus(BORDER_MEMORY)));
+            }
+            _ => self.add_border(request, now),
+        }
+    }
+
+    fn add_border(&mut self, refused: Request, now: Timestamp) {
+        if self.borders.len() >= BORDERS_MAX {
+            self.borders.remove(0);
+        }
+        self.borders.push(Border { refused, until: now.plus(BORDER_MEMORY) });
+    }
 }

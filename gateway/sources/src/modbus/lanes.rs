@@ -1,8 +1,10 @@
 //! The way of installers to a bus: single requests that go before polls and never stop them.
 //!
 //! A bus is asked by one task only. Whoever wants something else from it than the polls leaves an order here; the task
-//! serves it between two requests. While polls are due, orders get half of the bus's time. The queue is bounded, and an
-//! order that finds it full is refused at once. There is no order that writes. Nothing survives a restart.
+//! serves it between two requests, one request at a time. While no poll is due orders may have the whole bus; a poll
+//! that becomes due waits for one request of theirs at most, and as long as any is due polls then have as much time as
+//! that took before the next. The queue is bounded, and an order that finds it full is refused at once. There is no
+//! order that writes. Nothing survives a restart.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +14,7 @@ use kerbside_model::{RegisterTable, Timestamp};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::modbus::link::{Identification, ReadError};
+use crate::modbus::link::{Identification, Identifying, ReadError, exception_words};
 use crate::modbus::plan::{BITS_MAX, REGISTERS_MAX, Request};
 
 /// Orders that may wait at one bus. A scan asks one after the other; more than this are many people at one bus.
@@ -38,8 +40,11 @@ pub enum BusError {
         count_max: u16,
     },
     /// The unit has answered, and refused.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", exception_words(*exception))]
+    Refused {
+        /// Number of the exception (Modbus Application Protocol V1.1b3, section 7).
+        exception: u8,
+    },
     /// There was no answer.
     #[error("{0}")]
     NoAnswer(String),
@@ -52,7 +57,7 @@ impl BusError {
     pub(super) fn of(error: &ReadError) -> BusError {
         match error {
             ReadError::Connect(cause) => BusError::Down(cause.clone()),
-            error if error.is_answer() => BusError::Refused(error.to_string()),
+            ReadError::Exception(code) if error.is_answer() => BusError::Refused { exception: u8::from(*code) },
             error => BusError::NoAnswer(error.to_string()),
         }
     }
@@ -134,7 +139,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, BusError>>;
 #[derive(Debug)]
 pub(super) enum Order {
     Read { unit: u8, request: Request, answer: Answer<Vec<u16>> },
-    Identify { unit: u8, answer: Answer<Identification> },
+    Identify { unit: u8, so_far: Identifying, answer: Answer<Identification> },
     View(oneshot::Sender<BusView>),
 }
 
@@ -167,7 +172,7 @@ impl BusHandle {
     /// What a unit says of itself.
     pub async fn identify(&self, unit: u8) -> Result<Identification, BusError> {
         let (answer, answered) = oneshot::channel();
-        self.order(Order::Identify { unit, answer })?;
+        self.order(Order::Identify { unit, so_far: Identifying::default(), answer })?;
         answered.await.map_err(|_| BusError::Stopped)?
     }
 
@@ -226,6 +231,8 @@ pub(super) struct Lanes {
     orders: mpsc::Receiver<Order>,
     /// Kept so that the queue never ends by itself.
     handle: BusHandle,
+    /// An order that has more to ask.
+    unfinished: Option<Order>,
     /// Bus time that polls get before the next order, while they are due.
     owed: Duration,
 }
@@ -233,7 +240,7 @@ pub(super) struct Lanes {
 impl Lanes {
     pub(super) fn new() -> Lanes {
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
-        Lanes { orders, handle: BusHandle { orders: sender }, owed: Duration::ZERO }
+        Lanes { orders, handle: BusHandle { orders: sender }, unfinished: None, owed: Duration::ZERO }
     }
 
     pub(super) fn handle(&self) -> BusHandle {
@@ -248,7 +255,10 @@ impl Lanes {
     /// The next order; waits for one. Losing the future loses no order.
     pub(super) async fn next(&mut self) -> Order {
         loop {
-            let order = self.orders.recv().await.expect("the queue has a sender of its own");
+            let order = match self.unfinished.take() {
+                Some(order) => order,
+                None => self.orders.recv().await.expect("the queue has a sender of its own"),
+            };
             if !order.is_given_up() {
                 return order;
             }
@@ -258,12 +268,17 @@ impl Lanes {
     /// The next order that is there and may go before a poll.
     pub(super) fn try_next(&mut self) -> Option<Order> {
         while self.may_go_first() {
-            let order = self.orders.try_recv().ok()?;
+            let order = self.unfinished.take().or_else(|| self.orders.try_recv().ok())?;
             if !order.is_given_up() {
                 return Some(order);
             }
         }
         None
+    }
+
+    /// This order has more to ask, and goes before all others.
+    pub(super) fn put_back(&mut self, order: Order) {
+        self.unfinished = Some(order);
     }
 
     /// An order has kept the bus for so long.
@@ -276,8 +291,55 @@ impl Lanes {
         self.owed = self.owed.saturating_sub(took);
     }
 
-    /// No poll is due: nothing is owed.
+    /// No poll is due: all had their turn, so nothing is owed to them. Otherwise an installer who has used an idle bus for
+    /// an hour would have to wait for as long once it is busy.
     pub(super) fn forgive(&mut self) {
         self.owed = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn polls_have_as_much_time_as_an_order_took_and_what_was_idle_is_not_owed() {
+        let mut lanes = Lanes::new();
+        let handle = lanes.handle();
+        let (answer, _answered) = oneshot::channel();
+        handle.order(Order::View(answer)).unwrap();
+        lanes.served(Duration::from_secs(2));
+        lanes.polled(Duration::from_secs(1));
+        assert!(lanes.try_next().is_none(), "polls have had one second of two");
+        lanes.polled(Duration::from_secs(1));
+        assert!(lanes.try_next().is_some());
+        lanes.served(Duration::from_secs(3_600));
+        assert!(!lanes.may_go_first());
+        lanes.forgive();
+        assert!(lanes.may_go_first(), "no poll was due, so none has waited");
+    }
+
+    #[tokio::test]
+    async fn an_unfinished_order_goes_before_the_others_unless_nobody_waits_for_it() {
+        let mut lanes = Lanes::new();
+        let handle = lanes.handle();
+        let read = |unit| {
+            let (answer, answered) = oneshot::channel();
+            let request = Request { table: RegisterTable::Holding, address: 0, count: 1 };
+            (Order::Read { unit, request, answer }, answered)
+        };
+        let unit_of = |order: Order| match order {
+            Order::Read { unit, .. } | Order::Identify { unit, .. } => unit,
+            Order::View(_) => panic!("nobody wants a view"),
+        };
+        let (second, _second_answered) = read(2);
+        handle.order(second).unwrap();
+        let (unfinished, _answered) = read(1);
+        lanes.put_back(unfinished);
+        assert_eq!(lanes.try_next().map(unit_of), Some(1));
+        let (given_up, answered) = read(1);
+        drop(answered);
+        lanes.put_back(given_up);
+        assert_eq!(unit_of(lanes.next().await), 2);
     }
 }

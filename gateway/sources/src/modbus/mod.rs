@@ -7,10 +7,11 @@
 //! here that writes to a device.
 //!
 //! One sick unit does not hurt the others. A unit that does not answer is only probed (`breaker`), and where its
-//! timeouts would make others miss polls it gets a small share of the bus's time. A register that a unit refuses is
-//! found by halving the request, left alone for a while and asked again (`knowledge`). A bus that is late skips polls
+//! timeouts would make others miss polls it gets a small share of the bus's time (`roster`). A register that a unit
+//! refuses is found by halving the request, left alone for a while and asked again (`knowledge`); so is what it is
+//! silent about while it answers other things (`silence`). A bus that is late skips polls
 //! and never queues them. When there is no connection, units that become due have frames with failures only, so that
-//! their readings are shown as missing. Installers ask between the polls (`lanes`).
+//! their readings are shown as missing; when a modem has dialled in its units are polled at once. Installers ask between the polls (`lanes`).
 //!
 //! Nothing is kept over a crash: a poll that was not committed is done again when it is next due.
 //!
@@ -32,6 +33,7 @@ mod metrics;
 mod plan;
 mod poll;
 mod roster;
+mod silence;
 #[cfg(test)]
 mod test_server;
 #[cfg(test)]

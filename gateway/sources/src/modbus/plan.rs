@@ -57,10 +57,10 @@ impl Request {
         self.table == other.table && self.address <= other.address && other.end() <= self.end()
     }
 
-    /// Whether they have a register in common.
-    pub(super) fn overlaps(&self, other: &Request) -> bool {
-        let start = u32::from(self.address).max(u32::from(other.address));
-        self.table == other.table && start < self.end().min(other.end())
+    /// Whether their answers have the same length, and may have the same function.
+    pub(super) fn looks_like(&self, other: &Request) -> bool {
+        let is_bit = |request: &Request| matches!(request.table, RegisterTable::Coil | RegisterTable::Discrete);
+        is_bit(self) == is_bit(other) && self.data_bytes() == other.data_bytes()
     }
 
     /// The bytes of data in its answer.
@@ -190,6 +190,11 @@ impl Piece {
     /// A place by itself.
     pub(super) fn alone(place: Request) -> Piece {
         Piece { request: place, places: vec![place] }
+    }
+
+    /// The place that ends last.
+    pub(super) fn last_place(&self) -> Option<Request> {
+        self.places.iter().copied().max_by_key(Request::end)
     }
 
     /// Two pieces with half of the places each, without the gap between them; nothing when there is one place only.

@@ -1,8 +1,9 @@
 //! One poll of one unit, while it runs: which request is next, and what an answer or its absence means.
 //!
 //! Turns pieces of a plan into frames of registers and into findings for the unit's knowledge. A request that the unit
-//! refuses is divided at once, so that its good registers arrive in the same poll. What was read at clearly different
-//! times goes into different frames, so that the time of each frame is right for all that is in it.
+//! refuses is divided at once, so that its good registers arrive in the same poll. What the unit was silent about is
+//! tried at the end, once it has answered something else. What was read at clearly different times goes into different
+//! frames, so that the time of each frame is right for all that is in it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use std::time::Duration;
 use kerbside_model::{RegisterBlock, RegisterFailure, RegisterRead, RegisterTable, Timestamp};
 use tokio_modbus::ExceptionCode;
 
-use crate::modbus::breaker::Pace;
-use crate::modbus::knowledge::{Findings, Refusal, Silence};
+use crate::modbus::breaker::{Pace, Wait};
+use crate::modbus::knowledge::Findings;
 use crate::modbus::link::ReadError;
 use crate::modbus::plan::{Piece, Request};
+use crate::modbus::silence::{Aim, Refusal, Silence, Try};
 
 /// Requests are divided at most so often in one poll, so that a unit with a wrong profile does not keep the bus. One
 /// bad register among 2000 bits is found with 11. After that gaps are not read through for the rest of the poll, so
@@ -31,6 +33,8 @@ pub(super) struct Patience {
     pub(super) first_silences_max: u32,
     /// What a request without an answer does to other units.
     pub(super) pace: Pace,
+    /// How long an answer is waited for until there was one.
+    pub(super) first_wait: Wait,
     /// What lies further apart is not of one time.
     pub(super) frame_spread_max: Duration,
 }
@@ -43,10 +47,36 @@ pub(super) struct Gathered {
     pub(super) at: Timestamp,
 }
 
+/// What a request is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To see whether the unit is there: one place of those that it may have.
+    Scout,
+    /// As planned, or a part of that.
+    Plan,
+    /// A place that the unit has refused, after a while.
+    Recheck,
+    /// An answer is not expected.
+    Try(Aim),
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+struct Asked {
+    piece: Piece,
+    purpose: Purpose,
+    wait: Wait,
+}
+
 /// One poll of a unit, while it runs.
 #[derive(Debug)]
 pub(super) struct Poll {
     pub(super) beats: Vec<u16>,
+    /// A place that is asked before everything else.
+    scout: Option<Request>,
+    has_scouted: bool,
+    /// It was read or refused, so that it need not be asked as planned.
+    is_scout_settled: bool,
     pieces: Arc<[Piece]>,
     /// How many pieces were taken, and which one was the first.
     taken: usize,
@@ -57,9 +87,10 @@ pub(super) struct Poll {
     recheck: Option<Request>,
     /// Places that must stand in one frame to mean anything.
     couples: Arc<[[Request; 2]]>,
-    asked: Option<Piece>,
+    /// What is asked last, and only when there was an answer before.
+    tries: VecDeque<Try>,
+    asked: Option<Asked>,
     asked_at: Timestamp,
-    is_recheck: bool,
     patience: Patience,
     known_tables: [bool; 4],
     has_answer: bool,
@@ -85,7 +116,9 @@ pub(super) struct Task {
     pub(super) pieces: Arc<[Piece]>,
     pub(super) first: usize,
     pub(super) left_out: Vec<RegisterFailure>,
+    pub(super) scout: Option<Request>,
     pub(super) recheck: Option<Request>,
+    pub(super) tries: Vec<Try>,
     pub(super) couples: Arc<[[Request; 2]]>,
     pub(super) patience: Patience,
     /// Of which tables anything was ever read.
@@ -104,23 +137,29 @@ pub(super) struct Outcome {
     pub(super) silence: Option<(String, Pace)>,
     /// The piece that was answered first, or the one after those without an answer.
     pub(super) first: usize,
+    /// The place that was asked before everything else, and whether there was an answer.
+    pub(super) scouted: Option<(Request, bool)>,
+    pub(super) pieces: Arc<[Piece]>,
 }
 
 impl Poll {
     pub(super) fn new(task: Task, now: Timestamp) -> Poll {
-        let Task { beats, pieces, first, left_out, recheck, couples, patience, known_tables } = task;
+        let Task { beats, pieces, first, left_out, scout, recheck, tries, couples, patience, known_tables } = task;
         let blocks = Vec::with_capacity(pieces.len());
         Poll {
             beats,
+            scout,
+            has_scouted: false,
+            is_scout_settled: false,
             first: first.checked_rem(pieces.len()).unwrap_or(0),
             pieces,
             taken: 0,
             halves: VecDeque::new(),
             recheck,
             couples,
+            tries: tries.into(),
             asked: None,
             asked_at: now,
-            is_recheck: false,
             patience,
             known_tables,
             has_answer: false,
@@ -141,7 +180,11 @@ impl Poll {
     /// The next request to ask, or nothing when the poll is over.
     pub(super) fn next_request(&mut self, now: Timestamp) -> Option<Request> {
         self.asked_at = now;
-        while let Some(piece) = self.next_piece() {
+        if let Some(scout) = self.scout.filter(|_| !self.has_scouted) {
+            self.has_scouted = true;
+            return Some(self.ask(Piece::alone(scout), Purpose::Scout, self.patience.first_wait));
+        }
+        while let Some((piece, purpose)) = self.next_piece() {
             let lack = self.lacks.iter().find(|(table, _)| *table == piece.request.table).map(|(_, cause)| cause);
             if let Some(cause) = self.stopped.as_ref().or(lack) {
                 let cause = cause.clone();
@@ -157,25 +200,43 @@ impl Poll {
                 runs.into_iter().rev().for_each(|run| self.halves.push_front(run));
                 continue;
             }
-            let request = piece.request;
-            self.asked = Some(piece);
-            return Some(request);
+            let wait = if self.has_answer { Wait::Full } else { self.patience.first_wait };
+            return Some(self.ask(piece, purpose, wait));
         }
-        None
+        if !self.has_answer || self.stopped.is_some() {
+            return None;
+        }
+        let Try { piece, aim, wait } = self.tries.pop_front()?;
+        Some(self.ask(piece, Purpose::Try(aim), wait))
     }
 
-    fn next_piece(&mut self) -> Option<Piece> {
+    fn ask(&mut self, piece: Piece, purpose: Purpose, wait: Wait) -> Request {
+        let request = piece.request;
+        self.asked = Some(Asked { piece, purpose, wait });
+        request
+    }
+
+    /// How long the answer to the last request is waited for, in the clock's time, when that is not the whole timeout.
+    pub(super) fn short_wait(&self) -> Option<Duration> {
+        let is_short = self.asked.as_ref().is_some_and(|asked| asked.wait == Wait::Short);
+        is_short.then_some(self.patience.pace.short)
+    }
+
+    fn next_piece(&mut self) -> Option<(Piece, Purpose)> {
         if let Some(half) = self.halves.pop_front() {
-            return Some(half);
+            return Some((half, Purpose::Plan));
         }
-        if self.taken < self.pieces.len() {
+        while self.taken < self.pieces.len() {
             let position = (self.first + self.taken) % self.pieces.len();
             self.taken += 1;
-            return Some(self.pieces[position].clone());
+            let piece = &self.pieces[position];
+            let is_settled = self.is_scout_settled && self.scout == Some(piece.request);
+            if !is_settled {
+                return Some((piece.clone(), Purpose::Plan));
+            }
         }
         let place = self.recheck.take()?;
-        self.is_recheck = true;
-        Some(Piece::alone(place))
+        Some((Piece::alone(place), Purpose::Recheck))
     }
 
     /// The last request is only sent now, because somebody else was served before it.
@@ -185,38 +246,79 @@ impl Poll {
 
     /// Takes the answer to the last request, or its failure, which came at `now`.
     pub(super) fn settle(&mut self, result: Result<Vec<u16>, ReadError>, now: Timestamp) {
-        let piece = self.asked.take().expect("an answer follows a request");
+        let asked = self.asked.take().expect("an answer follows a request");
         self.cut_before(now);
-        let Request { table, address, .. } = piece.request;
-        let error = match result {
-            Ok(words) => {
-                (self.has_answer, self.silences_running) = (true, 0);
-                if self.is_recheck {
-                    self.findings.healed.push(piece.request);
-                }
-                self.findings.answered.push(piece.request);
-                self.known_tables[table as usize] = true;
-                self.read.blocks.push(RegisterBlock { table, address, words });
-                return;
-            }
-            Err(error) => error,
-        };
-        let pace = self.patience.pace.of_silence(now.since(self.asked_at));
+        self.findings.has_tried |= matches!(asked.purpose, Purpose::Try(_));
+        match result {
+            Ok(words) => self.take(&asked, words),
+            Err(error) => self.miss(asked, &error, now),
+        }
+    }
+
+    fn take(&mut self, asked: &Asked, words: Vec<u16>) {
+        let request = asked.piece.request;
+        let Request { table, address, .. } = request;
+        (self.has_answer, self.silences_running) = (true, 0);
+        self.is_scout_settled |= asked.purpose == Purpose::Scout;
+        self.findings.answered.push(request);
+        self.known_tables[table as usize] = true;
+        match asked.purpose {
+            Purpose::Try(Aim::Gap) => return,
+            Purpose::Recheck | Purpose::Try(Aim::Again) => self.findings.healed.push(request),
+            Purpose::Scout | Purpose::Plan | Purpose::Try(Aim::Suspect) => {}
+        }
+        if asked.purpose != Purpose::Plan {
+            self.withdraw(request);
+        }
+        self.read.blocks.push(RegisterBlock { table, address, words });
+    }
+
+    /// What was thought to fail from the start was read after all, or has failed for another reason.
+    fn withdraw(&mut self, request: Request) {
+        self.read.failures.retain(|failure| {
+            let RegisterFailure { table, address, count, .. } = *failure;
+            !request.contains(&Request { table, address, count })
+        });
+    }
+
+    fn miss(&mut self, asked: Asked, error: &ReadError, now: Timestamp) {
+        let Asked { piece, purpose, wait } = asked;
+        let took = now.since(self.asked_at);
+        let pace = self.patience.pace.of_silence(took, wait);
         if error.is_answer() {
             (self.has_answer, self.silences_running) = (true, 0);
         } else {
             self.silences_running += 1;
             self.first_silence.get_or_insert_with(|| (error.to_string(), pace));
         }
-        if is_illegal(&error) {
-            self.divide(piece, &error);
+        if is_illegal(error) {
+            if purpose == Purpose::Try(Aim::Gap) {
+                self.findings.refused_gaps.push(piece.request);
+                return;
+            }
+            if purpose != Purpose::Plan {
+                self.withdraw(piece.request);
+            }
+            self.is_scout_settled |= purpose == Purpose::Scout;
+            self.divide(piece, error);
             return;
         }
-        self.stop_if_hopeless(&error, &pace);
-        self.read.failures.push(failure(piece.request, error.to_string()));
-        if !error.is_answer() && !self.has_lost_bus {
-            self.findings.silent.push(Silence { request: piece.request, places: piece.places, pace });
+        self.stop_if_hopeless(error, &pace);
+        if matches!(purpose, Purpose::Plan | Purpose::Recheck) {
+            self.read.failures.push(failure(piece.request, error.to_string()));
         }
+        if error.is_answer() || self.has_lost_bus {
+            return;
+        }
+        // One wait in vain is enough for one poll.
+        self.tries.clear();
+        let aim = match purpose {
+            Purpose::Scout => return,
+            Purpose::Plan => Aim::Suspect,
+            Purpose::Recheck => Aim::Again,
+            Purpose::Try(aim) => aim,
+        };
+        self.findings.silent.push(Silence { piece, aim, wait, took });
     }
 
     fn stop_if_hopeless(&mut self, error: &ReadError, pace: &Pace) {
@@ -273,8 +375,8 @@ impl Poll {
     }
 
     pub(super) fn end(mut self) -> Outcome {
-        let answered = self.findings.answered.first();
-        let position = answered.and_then(|answered| self.pieces.iter().position(|piece| piece.request == *answered));
+        let position_of = |answered: &Request| self.pieces.iter().position(|piece| piece.request == *answered);
+        let position = self.findings.answered.iter().find_map(position_of);
         let first = match position {
             Some(position) => position,
             None if self.has_answer => 0,
@@ -292,6 +394,8 @@ impl Poll {
             has_lost_bus: self.has_lost_bus,
             silence: self.first_silence,
             first,
+            scouted: self.scout.map(|scout| (scout, self.has_answer)),
+            pieces: self.pieces,
         }
     }
 }

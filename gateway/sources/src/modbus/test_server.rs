@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kerbside_model::RegisterTable;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, WriteHalf};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// Functions by which a unit says who it is.
@@ -114,13 +113,16 @@ async fn serve(listener: TcpListener, script: Script, asked: Arc<Mutex<Vec<Asked
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
         connections.spawn(converse(stream, Arc::clone(&script), Arc::clone(&asked)));
     }
 }
 
-pub(super) async fn converse(stream: TcpStream, script: Script, asked: Arc<Mutex<Vec<Asked>>>) {
-    stream.set_nodelay(true).unwrap();
-    let (mut reader, writer) = stream.into_split();
+pub(super) async fn converse<S>(stream: S, script: Script, asked: Arc<Mutex<Vec<Asked>>>)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (mut reader, writer) = tokio::io::split(stream);
     let writer = Arc::new(tokio::sync::Mutex::new(writer));
     while let Some(request) = receive(&mut reader).await {
         asked.lock().unwrap().push(request);
@@ -160,7 +162,7 @@ pub(super) async fn converse(stream: TcpStream, script: Script, asked: Arc<Mutex
     }
 }
 
-async fn receive(reader: &mut OwnedReadHalf) -> Option<Asked> {
+async fn receive(reader: &mut (impl AsyncRead + Unpin)) -> Option<Asked> {
     let mut adu = [0_u8; 12];
     reader.read_exact(&mut adu[..8]).await.ok()?;
     let (length, function) = (u16::from_be_bytes([adu[4], adu[5]]), adu[7]);
@@ -180,7 +182,7 @@ async fn receive(reader: &mut OwnedReadHalf) -> Option<Asked> {
     Some(Asked { transaction: word(0), unit: adu[6], function, address: word(8), count: word(10) })
 }
 
-async fn send(writer: &tokio::sync::Mutex<OwnedWriteHalf>, bytes: &[u8]) {
+async fn send<S: AsyncWrite>(writer: &tokio::sync::Mutex<WriteHalf<S>>, bytes: &[u8]) {
     // The client may be gone already.
     drop(writer.lock().await.write_all(bytes).await);
 }

@@ -1,5 +1,7 @@
 //! Buses against servers that behave and servers that do not.
 
+mod orders;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Ready;
 use std::net::SocketAddr;
@@ -16,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::bus::{FIRST_POLL_SPREAD, phase};
 use super::link::{Line, LineConfig};
 use super::metrics::LineMetrics;
-use super::test_server::{Asked, IDENTIFICATION, REPORT_SERVER_ID, Reply, TestServer, function_of, value};
+use super::test_server::{Asked, IDENTIFICATION, REPORT_SERVER_ID, Reply, TestServer, converse, function_of, value};
 use super::watchdog::Watchdog;
 use super::*;
 
@@ -560,7 +562,7 @@ async fn a_storm_shortens_the_period_while_it_stands() {
 }
 
 #[tokio::test]
-async fn orders_are_served_between_polls_and_polls_go_on_between_orders() {
+async fn orders_are_answered_refused_and_checked_between_polls() {
     let script = |asked: Asked| if asked.unit == 9 { Reply::Exception(2) } else { Reply::Values };
     let server = TestServer::start(script).await;
     let mut running = run(config(server.address, vec![unit(1, 20, holding([0]))]));
@@ -569,26 +571,49 @@ async fn orders_are_served_between_polls_and_polls_go_on_between_orders() {
     let held: Vec<u16> = (7..17).map(|address| value(3, 4, address)).collect();
     assert_eq!(running.handle.read(3, request(10)).await.unwrap(), held);
     let refused = running.handle.read(9, request(1)).await.unwrap_err();
-    assert_eq!(refused, BusError::Refused("exception 2 (illegal data address)".to_owned()));
+    assert_eq!(refused, BusError::Refused { exception: 2 });
     let impossible = running.handle.read(3, request(126)).await.unwrap_err();
     assert_eq!(impossible, BusError::Impossible { address: 7, count: 126, count_max: 125 });
+}
 
-    // Somebody who asks without end gets half of the time at most.
-    let handle = running.handle.clone();
-    let scan = tokio::spawn(async move {
-        loop {
-            handle.read(3, request(1)).await.unwrap();
-        }
-    });
-    for _ in 0..20 {
-        running.frame().await;
+#[tokio::test]
+async fn units_behind_a_modem_are_polled_when_it_dials_in_and_not_at_their_next_beat() {
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let desk = DeskConfig {
+        name: "poles".to_owned(),
+        listen,
+        framing: DialInFraming::Tcp,
+        notation: Notation::Text,
+        heartbeat: Vec::new(),
+        registration_bytes_max: 16,
+        registration_timeout: DEADLINE,
+        waiting_max: 2,
+        line: None,
+    };
+    let link = Link::DialIn(DialInConfig { desk, registration: b"DTU-1".to_vec() });
+    let units = (1..=3).map(|id| unit(id, 7_200_000, holding([0]))).collect();
+    let config = ModbusConfig { link, timeout: DEADLINE, ..config(listen, units) };
+    // A hundred times as fast: a beat is longer than any deadline here.
+    let mut running = run_on(config, Clock::scaled(Timestamp(1_800_000_000_000), 100.0), fair());
+    for _ in 0..3 {
+        let (_, read, _) = running.frame().await;
+        assert_eq!(read.failures.first().map(|failure| failure.cause.as_str()), Some("it has not dialled in"));
     }
-    scan.abort();
-    let asked = server.asked().iter().filter(|asked| asked.unit == 3).count();
-    assert!(asked >= 20, "{asked} orders in 20 polls");
-    // On a busy machine a poll may be late by itself.
-    let late = running.metric("kerbside_modbus_polls_late_total{source=\"poles\"}");
-    assert!(late <= 5.0, "{late} of 20 polls were late");
+    let mut modem = loop {
+        match tokio::net::TcpStream::connect(listen).await {
+            Ok(stream) => break stream,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    tokio::io::AsyncWriteExt::write_all(&mut modem, b"DTU-1").await.unwrap();
+    let server = tokio::spawn(converse(modem, Arc::new(|_| Reply::Values), Arc::default()));
+    let mut read_units = BTreeSet::new();
+    while read_units.len() < 3 {
+        let (unit, read, _) = running.frame().await;
+        assert_eq!(read.blocks.len(), 1, "{read:?}");
+        read_units.insert(unit);
+    }
+    server.abort();
 }
 
 #[tokio::test]
@@ -633,7 +658,7 @@ async fn a_unit_tells_who_it_is_between_polls() {
     let numbered = Identification { objects: Vec::new(), server_id: Some(b"unit 2".to_vec()) };
     assert_eq!(running.handle.identify(2).await.unwrap(), numbered);
     let refused = running.handle.identify(3).await.unwrap_err();
-    assert_eq!(refused, BusError::Refused("exception 1 (illegal function)".to_owned()));
+    assert_eq!(refused, BusError::Refused { exception: 1 });
     let (_, read, _) = running.frame().await;
     assert_eq!((read.blocks.len(), read.failures.len()), (1, 0), "the polls go on");
 }

@@ -12,9 +12,16 @@ use kerbside_model::{RegisterFailure, Timestamp};
 use crate::modbus::UnitPlan;
 use crate::modbus::beats::{Beats, Weather};
 use crate::modbus::breaker::{Breaker, Pace};
-use crate::modbus::knowledge::Knowledge;
+use crate::modbus::knowledge::{Bad, BadKind, Findings, Knowledge};
 use crate::modbus::plan::{self, Cost, Limits, Piece, Request, Rules};
 use crate::modbus::poll::{self, Gathered, Outcome, Patience, Poll, Task};
+use crate::modbus::silence::Learning;
+
+/// A unit without an answer is asked for so many planned requests before it is asked for a single place.
+const PLANNED_TURNS_MAX: usize = 3;
+
+/// Why a gap is not read through.
+const HOLE: &str = "no answer to requests across this gap";
 
 /// Plans of one unit that are kept: one for each set of beats that falls together.
 const PLANS_MAX: usize = 16;
@@ -30,6 +37,9 @@ pub(super) struct Surroundings {
     pub(super) quarantine: Duration,
     /// Registers that were read further apart than this, in the clock's time, go into frames of their own.
     pub(super) frame_spread_max: Duration,
+    /// After a wait in vain the unit may still answer for so long, in the clock's time, and that cannot be told from the
+    /// answer to another request of the same length; zero where it can.
+    pub(super) owing: Duration,
 }
 
 /// A plan for some beats.
@@ -55,7 +65,53 @@ pub(super) struct Unit {
     plans: Vec<Prepared>,
     /// Which piece is asked first.
     first: usize,
+    scouts: Scouts,
     couples: Arc<[[Request; 2]]>,
+}
+
+/// Single places that are asked to see whether the unit is there: a planned request may be silent for a reason of its
+/// own.
+#[derive(Debug, Default)]
+struct Scouts {
+    /// The last one that was answered.
+    good: Option<Request>,
+    /// How many were silent since then.
+    silent: usize,
+}
+
+impl Scouts {
+    /// The next one of all places of the unit, which are not empty: the one that was answered, then all of them in
+    /// leaps, because neighbours have the same fate.
+    fn next(&self, places: &[Request]) -> Request {
+        if let Some(good) = self.good.filter(|good| places.contains(good))
+            && self.silent == 0
+        {
+            return good;
+        }
+        places[self.silent.wrapping_mul(leap(places.len())) % places.len()]
+    }
+
+    fn note(&mut self, scout: Request, has_answer: bool) {
+        if has_answer {
+            (self.good, self.silent) = (Some(scout), 0);
+        } else {
+            self.silent = self.silent.wrapping_add(1);
+        }
+    }
+}
+
+/// About the golden section of a circle with so many places, and without a divisor in common, so that leaps spread
+/// evenly and miss none.
+fn leap(places: usize) -> usize {
+    let mut leap = (places * 618 / 1_000).max(1);
+    while greatest_common_divisor(leap, places) != 1 {
+        leap += 1;
+    }
+    leap
+}
+
+fn greatest_common_divisor(one: usize, other: usize) -> usize {
+    if other == 0 { one } else { greatest_common_divisor(other, one % other) }
 }
 
 /// What a poll came to.
@@ -81,6 +137,7 @@ impl Unit {
             knowledge: Knowledge::default(),
             plans: Vec::new(),
             first: 0,
+            scouts: Scouts::default(),
             couples: plan.beats.iter().flat_map(|beat| couples(&beat.fields)).collect(),
         }
     }
@@ -105,6 +162,11 @@ impl Unit {
         self.breaker.silent_polls() > 0
     }
 
+    /// Whether it takes time that others could have: it is silent, or silent about something that is not found yet.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_suspected() || self.knowledge.is_searching()
+    }
+
     /// The state of its circuit breaker, for people.
     pub(super) fn state_name(&self) -> &'static str {
         self.breaker.state_name()
@@ -112,7 +174,9 @@ impl Unit {
 
     /// What is left alone and why.
     pub(super) fn quarantine(&self) -> impl Iterator<Item = (RegisterFailure, Timestamp)> + '_ {
-        self.knowledge.bad().iter().map(|bad| (poll::failure(bad.place, bad.cause.clone()), bad.until))
+        let bad = self.knowledge.bad().iter().map(|bad| (poll::failure(bad.place, bad.cause.clone()), bad.until));
+        let holes = self.knowledge.holes().map(|(gap, until)| (poll::failure(gap, HOLE.to_owned()), until));
+        bad.chain(holes)
     }
 
     /// What an operator should know about it.
@@ -144,6 +208,12 @@ impl Unit {
         self.breaker.probe_within(now, wait);
     }
 
+    /// Polls what is there soon: its link has come back.
+    pub(super) fn poll_within(&mut self, now: Timestamp, wait: Duration) {
+        self.beats.poll_within(now, wait);
+        self.breaker.probe_within(now, wait);
+    }
+
     /// ... and no later than it would be if nobody else were on the bus.
     pub(super) fn probe_freely(&mut self, now: Timestamp) {
         self.breaker.probe_within(now, self.surroundings.probe_wait_max.max(self.period()));
@@ -158,81 +228,102 @@ impl Unit {
             // A probe of a unit whose points are not due: it is asked for what comes next.
             beats = self.beats.due_at(self.beats.due());
         }
-        let (pieces, left_out) = self.prepare(&beats, now);
-        let mut recheck = left_out
-            .iter()
-            .copied()
-            .filter(|place| self.is_recheck_due(place, now))
-            .min_by_key(|place| self.knowledge.bad().iter().find(|bad| bad.place == *place).map(|bad| bad.until));
-        if pieces.is_empty() && recheck.is_none() {
+        let (pieces, left_out) = self.prepare(&beats);
+        let mut recheck = self.recheck(&left_out, now);
+        let scout = self.scout(&pieces);
+        if pieces.is_empty() && scout.is_none() && recheck.is_none() {
             // Something must be asked, or the unit would never be heard of again.
             recheck = self.oldest_bad(&left_out);
         }
-        let reason = |place: &&Request| Some((**place, self.knowledge.reason_against(place, now)?));
+        let reason = |place: &&Request| Some((**place, self.knowledge.reason_against(place)?));
         let left_out = left_out
             .iter()
             .filter(|place| recheck != Some(**place))
             .filter_map(|place| reason(&place))
             .map(|(place, cause)| poll::failure(place, cause.to_owned()));
+        let left_out = left_out.collect();
         let is_first_silence = !self.is_suspected();
         let patience = Patience {
             // One lost answer must not cost a healthy unit its whole poll; one that is silent already costs one timeout.
             first_silences_max: if is_first_silence { 2 } else { 1 },
             pace: *pace,
+            first_wait: self.breaker.patience(pace),
             frame_spread_max: self.surroundings.frame_spread_max,
         };
         let (first, couples) = (self.first, Arc::clone(&self.couples));
         let known_tables = self.knowledge.known_tables();
-        let left_out = left_out.collect();
-        let task = Task { beats, pieces, first, left_out, recheck, couples, patience, known_tables };
+        let tries = self.knowledge.tries(now);
+        let task = Task { beats, pieces, first, left_out, scout, recheck, tries, couples, patience, known_tables };
         Poll::new(task, now)
     }
 
-    fn is_recheck_due(&self, place: &Request, now: Timestamp) -> bool {
-        self.knowledge.bad().iter().any(|bad| bad.place == *place && bad.until <= now)
+    /// A place that is asked before everything else. A unit without an answer is asked in turns as planned and for one
+    /// place, because what is planned may be silent for a reason of its own. Where nothing is planned, because all of it
+    /// is under suspicion, the place shows that the unit is there.
+    fn scout(&self, pieces: &[Piece]) -> Option<Request> {
+        let turns = pieces.len().min(PLANNED_TURNS_MAX) + 1;
+        let is_turn = self.breaker.silent_polls() as usize % turns == turns - 1;
+        let is_wanted = if pieces.is_empty() { self.knowledge.is_searching() } else { is_turn };
+        is_wanted.then(|| self.scouts.next(&self.beats.all_places()))
+    }
+
+    /// What the unit has refused longest ago, when it is time to ask again.
+    fn recheck(&self, places: &[Request], now: Timestamp) -> Option<Request> {
+        let is_due = |bad: &&Bad| bad.kind == BadKind::Refused && bad.until <= now && places.contains(&bad.place);
+        let due = self.knowledge.bad().iter().filter(is_due);
+        due.min_by_key(|bad| bad.until).map(|bad| bad.place)
     }
 
     fn oldest_bad(&self, places: &[Request]) -> Option<Request> {
         let bad = self.knowledge.bad().iter().filter(|bad| places.contains(&bad.place));
-        bad.min_by_key(|bad| bad.until).map(|bad| bad.place)
+        bad.min_by_key(|bad| (bad.kind == BadKind::Silent, bad.until)).map(|bad| bad.place)
     }
 
     /// The plan for these beats: the requests, and the places that are left out.
-    fn prepare(&mut self, beats: &[u16], now: Timestamp) -> (Arc<[Piece]>, Vec<Request>) {
+    fn prepare(&mut self, beats: &[u16]) -> (Arc<[Piece]>, Vec<Request>) {
         let generation = self.knowledge.generation();
         let known = |plan: &&Prepared| plan.generation == generation && plan.beats == beats;
-        if !self.knowledge.has_suspects()
-            && let Some(plan) = self.plans.iter().find(known)
-        {
+        if let Some(plan) = self.plans.iter().find(known) {
             return (Arc::clone(&plan.pieces), plan.left_out.clone());
         }
         let places = self.beats.places(beats);
-        let is_asked = |place: &Request| self.knowledge.reason_against(place, now).is_none();
-        let (asked, left_out): (Vec<Request>, Vec<Request>) = places.into_iter().partition(is_asked);
+        let is_planned = |place: &Request| self.knowledge.reason_against(place).is_none();
+        let (planned, left_out): (Vec<Request>, Vec<Request>) = places.into_iter().partition(is_planned);
         let borders = self.knowledge.borders();
         let rules = Rules { limits: self.limits, cost: self.surroundings.cost, borders: &borders };
-        let pieces: Arc<[Piece]> = plan::pieces(&asked, &rules).into();
-        if !self.knowledge.has_suspects() {
-            self.plans.retain(|plan| plan.generation == generation);
-            if self.plans.len() >= PLANS_MAX {
-                self.plans.remove(0);
-            }
-            let (beats, pieces, left_out) = (beats.to_vec(), Arc::clone(&pieces), left_out.clone());
-            self.plans.push(Prepared { beats, generation, pieces, left_out });
+        let pieces: Arc<[Piece]> = plan::pieces(&planned, &rules).into();
+        self.plans.retain(|plan| plan.generation == generation);
+        if self.plans.len() >= PLANS_MAX {
+            self.plans.remove(0);
         }
+        let prepared =
+            Prepared { beats: beats.to_vec(), generation, pieces: Arc::clone(&pieces), left_out: left_out.clone() };
+        self.plans.push(prepared);
         (pieces, left_out)
     }
 
     /// Ends a poll, which was over at `now`.
     pub(super) fn end(&mut self, poll: Poll, now: Timestamp, pace: &Pace) -> Polled {
-        let Outcome { beats, frames, findings, has_answer, has_lost_bus, silence, first } = poll.end();
+        let Outcome { beats, frames, findings, has_answer, has_lost_bus, silence, first, scouted, pieces } = poll.end();
         let was_silent = self.is_silent();
         self.first = first;
+        if let Some((scout, is_answered)) = scouted.filter(|_| !has_lost_bus) {
+            self.scouts.note(scout, is_answered);
+        }
         let mut has_learned = false;
         if has_answer {
+            if self.is_suspected() && !findings.silent.is_empty() {
+                self.breaker.forget_losses();
+            }
             self.breaker.answered(now, pace);
+            let next = pieces.iter().map(|piece| piece.request).chain(scouted.map(|(scout, _)| scout));
+            if owes_one_of(&findings, next) {
+                // The next poll would wait for what is owed, and the whole bus with it.
+                self.breaker.put_off(now.plus(self.surroundings.owing));
+            }
             if !self.knowledge.is_untouched_by(&findings) {
-                has_learned = self.knowledge.learn(findings, now, self.surroundings.quarantine);
+                let Surroundings { quarantine, owing, .. } = self.surroundings;
+                has_learned = self.knowledge.learn(findings, Learning { now, pace, quarantine, owing });
             }
         } else if has_lost_bus {
             self.breaker.unasked(now, self.beats.shortest());
@@ -248,6 +339,12 @@ impl Unit {
         let late = if was_silent || has_lost_bus { 0 } else { late };
         Polled { frames, is_news, late }
     }
+}
+
+/// Whether an answer that may still come could be taken for one of the next poll: what was silent is not planned again.
+fn owes_one_of(findings: &Findings, mut next: impl Iterator<Item = Request>) -> bool {
+    let owed: Vec<Request> = findings.silent.iter().map(|silence| silence.piece.request).collect();
+    next.any(|next| owed.iter().any(|owed| *owed != next && owed.looks_like(&next)))
 }
 
 /// Places that mean nothing without each other: a value and its power of ten.

@@ -253,9 +253,11 @@ impl Decoder {
         };
         let mut properties: &[u8] = &[];
         if self.version == MqttVersion::V5 {
-            match section(&available[head.bytes..])? {
+            // An alias in there may be needed later, unless it would take more memory than a message may. No more than
+            // that is looked at, even where more is there: how the network cuts the bytes shall change nothing.
+            let looked_at = available.len().min(self.packet_bytes_max.max(head.bytes));
+            match section(&available[head.bytes..looked_at])? {
                 Some((found, _)) => properties = found,
-                // An alias in there may be needed later, unless it would take more memory than a message may.
                 None if available.len() < header.remaining.min(self.packet_bytes_max) => return Ok(None),
                 None => {}
             }

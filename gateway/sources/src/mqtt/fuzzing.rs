@@ -1,7 +1,12 @@
-//! A door to the packet codec for fuzz targets (`tests/fuzz`), and for nothing else.
+//! A door to the packet codec and to the table of Sparkplug nodes for fuzz targets (`tests/fuzz`), and for nothing else.
 
-use super::MqttVersion;
+use kerbside_model::{FrameFlags, Timestamp};
+use kerbside_runtime::Metrics;
+use tokio::time::Instant;
+
 use super::codec::Decoder;
+use super::sparkplug::Sparkplug;
+use super::{MqttVersion, Rebirth};
 
 /// The packets of a connection whose bytes come in these pieces, in words, and what ended it.
 pub fn packets<'a>(
@@ -29,4 +34,16 @@ pub fn packets<'a>(
 /// Whether the constructor accepts a topic filter.
 pub fn is_filter(filter: &str) -> bool {
     super::is_filter(filter)
+}
+
+/// What a source makes of messages of Sparkplug nodes: topic, payload and whether the broker sends it again. Gives each
+/// payload as it is handed over, and whether the node was asked for its birth.
+pub fn sparkplug<'a>(messages: impl Iterator<Item = (&'a str, &'a [u8], bool)>) -> Vec<(Vec<u8>, bool)> {
+    let mut nodes = Sparkplug::in_memory("fuzz", Rebirth::Ask, &Metrics::default());
+    let now = (Instant::now(), Timestamp(1_800_000_000_000));
+    let taken = messages.map(|(topic, payload, redelivered)| {
+        let taken = nodes.take(topic, payload, FrameFlags { retained: false, redelivered }, now);
+        (taken.payload.into_owned(), taken.command.is_some())
+    });
+    taken.collect()
 }

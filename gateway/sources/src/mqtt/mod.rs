@@ -33,6 +33,7 @@ mod properties;
 mod reason;
 mod session;
 mod socket;
+mod sparkplug;
 mod subscriptions;
 mod tags;
 #[cfg(test)]
@@ -54,6 +55,8 @@ pub use self::credentials::Credential;
 use self::credentials::{Credentials, LOOK_INTERVAL};
 use self::link::Link;
 use self::session::{End, Session};
+pub use self::sparkplug::Rebirth;
+use self::sparkplug::Sparkplug;
 use self::subscriptions::Memory;
 
 /// Strings in MQTT have a length of 16 bits.
@@ -152,6 +155,8 @@ pub struct MqttConfig {
     pub user_properties: Vec<String>,
     /// Longest wait between two tries to connect.
     pub backoff_max: Duration,
+    /// What is done about Sparkplug nodes whose birth was not heard; `None` when nobody speaks Sparkplug.
+    pub sparkplug: Option<Rebirth>,
     /// Where is remembered which filters the session at the broker holds; without it that is known until the end of
     /// the process.
     pub state_folder: Option<PathBuf>,
@@ -216,6 +221,7 @@ pub struct MqttSource {
     context: Context,
     link: Link,
     memory: Memory,
+    sparkplug: Option<Sparkplug>,
     /// How often files of credentials are looked at.
     look_interval: Duration,
 }
@@ -264,6 +270,7 @@ impl MqttSource {
         let endpoint = format!("{}:{}", config.host, config.port);
         let link = Link::new(&config, &endpoint, metrics, health);
         let memory = Memory::load(&config, &endpoint);
+        let sparkplug = config.sparkplug.map(|rebirth| Sparkplug::new(&config, rebirth, metrics));
         let context = Context {
             source: Arc::from(config.name.as_str()),
             endpoint,
@@ -274,7 +281,7 @@ impl MqttSource {
             counters: Counters::new(metrics, &config.name),
             config,
         };
-        Ok(MqttSource { context, link, memory, look_interval: LOOK_INTERVAL })
+        Ok(MqttSource { context, link, memory, sparkplug, look_interval: LOOK_INTERVAL })
     }
 
     /// Connects, receives and connects again until the shutdown; then waits up to 5 s for the commits of what was
@@ -315,7 +322,10 @@ impl MqttSource {
         };
         self.link.files(self.context.credentials.problem());
         match opened {
-            Ok(opened) => Session::new(&self.context, shutdown, &mut self.memory, opened).run(&mut self.link).await,
+            Ok(opened) => {
+                let remembered = (&mut self.memory, self.sparkplug.as_mut());
+                Session::new(&self.context, shutdown, remembered, opened).run(&mut self.link).await
+            }
             Err(error) => End::Lost(error),
         }
     }

@@ -102,6 +102,23 @@ pub(super) fn put_unsubscribe(version: MqttVersion, packet_id: u16, filters: &[&
     assert!(written, "the reconciler keeps packets short");
 }
 
+/// Appends a PUBLISH at QoS 0. Whether it is short enough for the broker is for the caller to know.
+pub(super) fn put_publish(version: MqttVersion, topic: &str, payload: &[u8], out: &mut BytesMut) {
+    let Ok(topic_bytes) = u16::try_from(topic.len()) else { return };
+    let properties: &[u8] = if version == MqttVersion::V5 { &[0] } else { &[] };
+    let mut length = 2 + topic.len() + properties.len() + payload.len();
+    out.put_u8(0x30);
+    while length >= 0x80 {
+        out.put_u8((length & 0x7F) as u8 | 0x80);
+        length >>= 7;
+    }
+    out.put_u8(length as u8);
+    out.put_u16(topic_bytes);
+    out.put_slice(topic.as_bytes());
+    out.put_slice(properties);
+    out.put_slice(payload);
+}
+
 /// Appends a PINGREQ, the same in both versions.
 pub(super) fn put_ping(out: &mut BytesMut) {
     out.put_slice(&[0xC0, 0]);

@@ -4,6 +4,7 @@
 //! it left alone. Acknowledgements, pings and the watch over the connection go on in both. Nothing survives the
 //! connection. The metrics are those of the module above.
 
+use std::borrow::Cow;
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use super::codec::{CodecError, Decoder, Delivery, Incoming, Oversize, Publish, T
 use super::connect::{CONNECT_TIMEOUT, ConnectionError, Opened, Stream};
 use super::inbox::Inbox;
 use super::link::Link;
-use super::outgoing::{put_disconnect, put_ping, put_pubcomp};
+use super::outgoing::{put_disconnect, put_ping, put_pubcomp, put_publish};
+use super::sparkplug::Sparkplug;
 use super::subscriptions::{Memory, Reconciliation};
 use super::tags::Tagger;
 use super::{Context, Counters, MqttVersion};
@@ -69,6 +71,7 @@ enum Event {
     Committed,
     Tick,
     Flushed(io::Result<()>),
+    NodesDue,
     Read(io::Result<usize>),
 }
 
@@ -97,6 +100,7 @@ pub(super) struct Session<'a> {
     session_present: bool,
     terms: Terms,
     memory: &'a mut Memory,
+    sparkplug: Option<&'a mut Sparkplug>,
     reconciliation: Reconciliation,
     subscribed: Subscribed,
     reader: ReadHalf<Stream>,
@@ -147,7 +151,7 @@ impl<'a> Session<'a> {
     pub(super) fn new(
         context: &'a Context,
         shutdown: &'a Shutdown,
-        memory: &'a mut Memory,
+        (memory, sparkplug): (&'a mut Memory, Option<&'a mut Sparkplug>),
         opened: Opened,
     ) -> Session<'a> {
         let (reader, writer) = tokio::io::split(opened.stream);
@@ -166,6 +170,7 @@ impl<'a> Session<'a> {
             session_present: opened.answer.session_present,
             terms: opened.answer.terms,
             memory,
+            sparkplug,
             reconciliation: Reconciliation::new(0),
             subscribed: Subscribed::No,
             reader,
@@ -195,6 +200,9 @@ impl<'a> Session<'a> {
         link.accepted();
         link.files(self.context.credentials.problem());
         self.reconcile(link).await;
+        if let Some(sparkplug) = &mut self.sparkplug {
+            sparkplug.connected(Instant::now());
+        }
         let Err(end) = self.receive(link).await;
         match &end {
             // What came before the garbage is acknowledged, or it would come again with the garbage for ever.
@@ -204,6 +212,9 @@ impl<'a> Session<'a> {
             End::Lost(_) => {}
         }
         self.context.counters.unacknowledged.set(0);
+        if let Some(sparkplug) = &mut self.sparkplug {
+            sparkplug.save().await;
+        }
         end
     }
 
@@ -249,6 +260,10 @@ impl<'a> Session<'a> {
                     link.files(self.context.credentials.problem());
                     self.handle(Event::Tick)?;
                 }
+                Event::NodesDue => {
+                    self.save_births().await;
+                    self.ask_nodes();
+                }
                 event => self.handle(event)?,
             }
         }
@@ -257,6 +272,7 @@ impl<'a> Session<'a> {
     /// Waits for whatever comes next. May be dropped at any time: every part of it can be taken up again.
     async fn wait(&mut self, reading: Reading) -> Event {
         let may_read = reading == Reading::Open && self.out.len() < OUT_BYTES_MAX;
+        let nodes_at = self.sparkplug.as_ref().filter(|_| may_read).and_then(|nodes| nodes.due_at());
         tokio::select! {
             biased;
             () = self.shutdown.cancelled(), if !self.is_ending => Event::Shutdown,
@@ -265,6 +281,7 @@ impl<'a> Session<'a> {
             flushed = flush(&mut self.writer, &mut self.out), if self.unflushed_since.is_some() => {
                 Event::Flushed(flushed)
             }
+            () = tokio::time::sleep_until(nodes_at.unwrap_or_else(Instant::now)), if nodes_at.is_some() => Event::NodesDue,
             read = read(&mut self.reader, &mut self.inbox, self.gather.until), if may_read => Event::Read(read),
         }
     }
@@ -280,7 +297,7 @@ impl<'a> Session<'a> {
                 self.last_sent = Instant::now();
             }
             Event::Flushed(Err(source)) => return Err(self.broken(source)),
-            Event::Shutdown | Event::Read(_) => {}
+            Event::Shutdown | Event::Read(_) | Event::NodesDue => {}
         }
         Ok(())
     }
@@ -335,7 +352,8 @@ impl<'a> Session<'a> {
                 self.gather.messages += 1;
                 self.acks.push(publish.delivery);
                 let tags = if self.tagger.is_wanted() { self.tagger.tags(publish.properties) } else { None };
-                self.chunk.push(&publish, tags.as_ref(), &self.context.source);
+                let payload = self.name_metrics(&publish);
+                self.chunk.push(&publish, &payload, tags.as_ref(), &self.context.source);
             }
             Incoming::Oversize(oversize) => self.skipped(&oversize),
             Incoming::PubRel(packet_id) => {
@@ -362,6 +380,36 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Gives the metrics of Sparkplug their names, and asks a node for its birth where they are missing.
+    fn name_metrics<'p>(&mut self, publish: &Publish<'p>) -> Cow<'p, [u8]> {
+        let Some(sparkplug) = &mut self.sparkplug else { return Cow::Borrowed(publish.payload) };
+        let now = (Instant::now(), self.chunk.received_at);
+        let taken = sparkplug.take(&publish.topic, publish.payload, publish.flags, now);
+        if let Some((topic, payload)) = taken.command {
+            put_publish(self.context.config.version, &topic, &payload, &mut self.out);
+            self.sending();
+        }
+        taken.payload
+    }
+
+    /// Asks nodes for births that did not come.
+    fn ask_nodes(&mut self) {
+        let Some(sparkplug) = &mut self.sparkplug else { return };
+        let commands = sparkplug.asks_due(Instant::now(), self.context.clock.now());
+        for (topic, payload) in &commands {
+            put_publish(self.context.config.version, topic, payload, &mut self.out);
+        }
+        if !commands.is_empty() {
+            self.sending();
+        }
+    }
+
+    async fn save_births(&mut self) {
+        if let Some(sparkplug) = &mut self.sparkplug {
+            sparkplug.save_if_due().await;
+        }
+    }
+
     fn skipped(&mut self, oversize: &Oversize) {
         self.context.counters.oversize.inc();
         self.acks.push(oversize.delivery);
@@ -383,6 +431,8 @@ impl<'a> Session<'a> {
             self.acknowledge();
             return Ok(());
         }
+        // What names later data is safe before the broker hears that we have it.
+        self.save_births().await;
         let mark = self.mark + 1;
         let context = self.context;
         let receipt = Receipt::Mark(Arc::clone(&self.mark_sender), mark);
@@ -502,7 +552,7 @@ impl<'a> Session<'a> {
 }
 
 impl Chunk {
-    fn push(&mut self, publish: &Publish<'_>, tags: Option<&Tags>, source: &Arc<str>) {
+    fn push(&mut self, publish: &Publish<'_>, payload: &[u8], tags: Option<&Tags>, source: &Arc<str>) {
         let qos = match publish.delivery {
             Delivery::Unacknowledged => 0,
             Delivery::Acknowledged(_) => 1,
@@ -514,7 +564,7 @@ impl Chunk {
         let (received_at, (messages, bytes)) = (self.received_at, self.room);
         let frames =
             self.frames.get_or_insert_with(|| Frames::with_capacity(Arc::clone(source), received_at, messages, bytes));
-        frames.push(&publish.topic, publish.payload, publish.flags, tags);
+        frames.push(&publish.topic, payload, publish.flags, tags);
     }
 
     fn is_empty(&self) -> bool {

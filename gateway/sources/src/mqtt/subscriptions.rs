@@ -357,11 +357,15 @@ fn read(path: &Path) -> io::Result<Option<Session>> {
     }
 }
 
-/// As a whole or not at all, also when the power goes.
 fn write(path: &Path, session: &Session) -> io::Result<()> {
+    replace(path, &serde_json::to_vec_pretty(session)?)
+}
+
+/// Writes a file as a whole or not at all, also when the power goes.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("json.new");
     let mut file = File::create(&draft)?;
-    file.write_all(&serde_json::to_vec_pretty(session)?)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
     match path.parent() {

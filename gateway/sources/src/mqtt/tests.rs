@@ -51,6 +51,7 @@ fn config(port: u16, version: MqttVersion) -> MqttConfig {
         oversize: OversizePolicy::Skip,
         user_properties: Vec::new(),
         backoff_max: Duration::from_millis(1),
+        sparkplug: None,
         state_folder: None,
     }
 }

@@ -142,6 +142,11 @@ impl<'a> RecordedFrame<'a> {
         })
     }
 
+    fn tags(&self) -> Option<Tags> {
+        let tag = |(name, value): &(Arc<str>, Arc<str>)| Tag { name: Arc::clone(name), value: Arc::clone(value) };
+        (!self.tags.is_empty()).then(|| self.tags.iter().map(tag).collect())
+    }
+
     /// Puts a message behind those of its submission, or begins a submission.
     fn push_message(&self, inputs: &mut Vec<StoredInput>) -> Result<(), serde_json::Error> {
         let payload = self.payload()?;
@@ -153,12 +158,9 @@ impl<'a> RecordedFrame<'a> {
         if !is_joined {
             inputs.push(StoredInput::Frames(Frames::new(Arc::clone(&self.source), self.received_at)));
         }
-        let tags: Vec<Tag> =
-            self.tags.iter().map(|(name, value)| Tag { name: Arc::clone(name), value: Arc::clone(value) }).collect();
-        let tags: Option<Tags> = (!tags.is_empty()).then(|| tags.into());
         let flags = FrameFlags { retained: self.retained, redelivered: self.redelivered };
         if let Some(StoredInput::Frames(frames)) = inputs.last_mut() {
-            frames.push(&self.address, bytes, flags, tags.as_ref());
+            frames.push(&self.address, bytes, flags, self.tags().as_ref());
         }
         Ok(())
     }
@@ -179,10 +181,12 @@ pub(super) fn lines_of(input: &StoredInput, wanted: &dyn Fn(&FrameView<'_>) -> b
             }
         }
         StoredInput::Again(again) => {
-            for (position, again) in again.iter().filter(|again| wanted(&again.frame.view())).enumerate() {
-                let view = again.frame.view();
-                write(&Line::Again(RecordedFrame { row: Some(again.row), ..RecordedFrame::of(&view, position > 0) }));
-            }
+            let again = again.iter().map(|again| (again.row, again.frame.view()));
+            write_again(again.filter(|(_, view)| wanted(view)), write);
+        }
+        StoredInput::ReadAgain(again) => {
+            let again = again.iter().map(|again| (again.row, again.view()));
+            write_again(again.filter(|(_, view)| wanted(view)), write);
         }
         StoredInput::Site(hash) => write(&Line::Listen { site: hash.clone() }),
         StoredInput::Change { hash, by } => write(&Line::Change { site: hash.clone(), by: by.clone() }),
@@ -197,6 +201,12 @@ pub(super) fn lines_of(input: &StoredInput, wanted: &dyn Fn(&FrameView<'_>) -> b
     }
 }
 
+fn write_again<'a>(again: impl Iterator<Item = (u64, FrameView<'a>)>, write: &mut dyn FnMut(&Line<'_>)) {
+    for (position, (row, view)) in again.enumerate() {
+        write(&Line::Again(RecordedFrame { row: Some(row), ..RecordedFrame::of(&view, position > 0) }));
+    }
+}
+
 impl Line<'_> {
     /// Puts what the line says behind the inputs of its step; lines that are no input do nothing.
     pub(super) fn push(self, inputs: &mut Vec<StoredInput>) -> Result<(), serde_json::Error> {
@@ -205,12 +215,13 @@ impl Line<'_> {
             Line::Message(message) => return message.push_message(inputs),
             Line::Frame(frame) => StoredInput::Frame(frame.frame()?),
             Line::Again(again) => {
-                let entry = FrameAgain { row: again.row.unwrap_or_default(), frame: again.frame()? };
-                if let (true, Some(StoredInput::Again(entries))) = (again.joined, inputs.last_mut()) {
+                let row = again.row.unwrap_or_default();
+                let entry = FrameAgain { row, frame: again.frame()?, tags: again.tags() };
+                if let (true, Some(StoredInput::ReadAgain(entries))) = (again.joined, inputs.last_mut()) {
                     entries.push(entry);
                     return Ok(());
                 }
-                StoredInput::Again(vec![entry])
+                StoredInput::ReadAgain(vec![entry])
             }
             Line::Listen { site } => StoredInput::Site(site),
             Line::Change { site, by } => StoredInput::Change { hash: site, by },

@@ -46,7 +46,7 @@ fn steps() -> Vec<RecordedStep> {
     frames.push("a/1", br#"{"tilt":1}"#, FrameFlags::default(), None);
     frames.push("a/2", &[0xff, 0, 1], FrameFlags { retained: true, redelivered: false }, Some(&tags));
     frames.push("a/3", b"", FrameFlags { retained: false, redelivered: true }, None);
-    let again = |row| FrameAgain { row, frame: frame(Payload::Bytes(b"old".to_vec().into())) };
+    let again = |row, tags| FrameAgain { row, frame: frame(Payload::Bytes(b"old".to_vec().into())), tags };
     vec![
         RecordedStep { at: AT, inputs: vec![StoredInput::Site("S1".to_owned())] },
         RecordedStep::idle(AT),
@@ -58,7 +58,7 @@ fn steps() -> Vec<RecordedStep> {
                 StoredInput::Frames(frames),
                 StoredInput::Operator(OperatorAction::Unmask { device: "MH-1".to_owned(), by: "王".to_owned() }),
                 StoredInput::Source(SourceStatus { source: "city".into(), connected: false }),
-                StoredInput::Again(vec![again(7), again(9)]),
+                StoredInput::ReadAgain(vec![again(7, None), again(9, Some(tags))]),
                 StoredInput::Change { hash: "S2".to_owned(), by: "ops".to_owned() },
             ],
         },

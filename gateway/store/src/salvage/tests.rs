@@ -119,6 +119,7 @@ fn effects_of(number: u32) -> Effects {
     let case = case(number, if number.is_multiple_of(2) { "open311" } else { "ledger" });
     let undecoded = Undecoded {
         frame: frame(&format!("x/{number}"), noise(u64::from(number), 60)),
+        tags: None,
         address: format!("x/{number}"),
         device: None,
         reason: UndecodedReason::UnknownDevice,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kerbside_model::{Tag, Tags};
+
 use super::*;
 
 #[test]
@@ -148,4 +150,18 @@ fn frames_that_are_readable_now_leave_the_list_and_the_others_have_todays_reason
     let bytes = check(&bench.store);
     let bench = bench.reopened();
     assert_eq!(check(&bench.store), bytes);
+}
+
+#[test]
+fn the_user_properties_of_an_undecoded_frame_come_back_with_it() {
+    let bench = Bench::new();
+    let tags: Tags = Arc::from([Tag { name: "operator".into(), value: "北区".into() }]);
+    let plain = undecoded("a/1", UndecodedReason::Malformed, b"!", 1);
+    let tagged = Undecoded { tags: Some(Arc::clone(&tags)), ..undecoded("a/2", UndecodedReason::Malformed, b"", 2) };
+    commit(&bench.store, frames(1), undecoded_effects(vec![plain, tagged]));
+    let bench = bench.reopened();
+    let rows = bench.store.undecoded(&UndecodedQuery::default()).unwrap().items;
+    let seen: Vec<(&str, Option<&Tags>)> =
+        rows.iter().map(|row| (row.frame.address.as_str(), row.view().tags)).collect();
+    assert_eq!(seen, [("a/2", Some(&tags)), ("a/1", None)]);
 }

@@ -297,6 +297,7 @@ fn fed(step: RecordedStep, site_of: &mut dyn FnMut(&str) -> anyhow::Result<Arc<S
             StoredInput::Source(status) => Fed::Input(Input::Source(status)),
             StoredInput::Gateway(condition) => Fed::Input(Input::Gateway(condition)),
             StoredInput::Again(_)
+            | StoredInput::ReadAgain(_)
             | StoredInput::Delivery(_)
             | StoredInput::Platform(_)
             | StoredInput::Step(_)

@@ -8,7 +8,7 @@ use kerbside_model::id::content_hash;
 use kerbside_runtime::tls::TlsFiles;
 use kerbside_runtime::{Clock, Secret};
 use kerbside_sources::mqtt::{
-    Credential, MqttConfig, MqttVersion, OversizePolicy, SessionKind, TopicFilter, Transport,
+    Credential, MqttConfig, MqttVersion, OversizePolicy, Rebirth, SessionKind, TopicFilter, Transport,
 };
 
 /// IANA's ports for MQTT, without TLS and with it.
@@ -75,6 +75,7 @@ pub(super) fn of_url(url: &str, topics: &[String], access: &Access<'_>) -> anyho
         oversize: OversizePolicy::Skip,
         user_properties: Vec::new(),
         backoff_max: BACKOFF_MAX,
+        sparkplug: Some(Rebirth::Never),
         state_folder: None,
     })
 }
@@ -88,6 +89,8 @@ pub(super) fn as_listener(source: &MqttConfig) -> MqttConfig {
         session_expiry: Duration::ZERO,
         topics: topics.collect(),
         backoff_max: BACKOFF_MAX,
+        // What a node is asked for would come to the gateway as well.
+        sparkplug: source.sparkplug.map(|_| Rebirth::Never),
         state_folder: None,
         ..source.clone()
     }

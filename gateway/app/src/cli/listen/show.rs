@@ -9,15 +9,26 @@ use kerbside_model::{
     EnvelopeFormat, EnvelopeRule, FrameView, Payload, PayloadView, PointReading, Profile, Site, Value,
 };
 
+use crate::cli::plain;
+
 /// A payload that is longer is shown up to here.
 const SHOWN_BYTES_MAX: usize = 16 << 10;
 
 /// How messages are read.
 pub(super) enum Reader {
     /// Without a configuration.
-    Alone { profile: Option<Arc<Profile>>, envelope: Option<EnvelopeFormat>, filters: Vec<String> },
+    Alone(AloneReader),
     /// As the gateway of a configuration would.
     Site(Box<SiteReader>),
+}
+
+/// What was named on the command line.
+pub(super) struct AloneReader {
+    pub(super) profile: Option<Arc<Profile>>,
+    pub(super) envelope: Option<EnvelopeFormat>,
+    /// LoRaWAN port of every message, where the topic carries bare payloads of one.
+    pub(super) port: Option<u8>,
+    pub(super) filters: Vec<String>,
 }
 
 /// A site with all that decoding needs.
@@ -48,7 +59,7 @@ impl Reader {
         let topic = plain(&frame.address_text());
         let mut text = format!("{} {topic} ({} bytes{kept})\n{}", frame.received_at, bytes.len(), payload(bytes));
         let (lines, is_readable) = match self {
-            Reader::Alone { profile, envelope, filters } => alone(profile.as_ref(), *envelope, filters, frame, bytes),
+            Reader::Alone(reader) => alone(reader, frame, bytes),
             Reader::Site(reader) => of_site(reader, frame),
         };
         for line in lines {
@@ -61,17 +72,13 @@ impl Reader {
 
 type Lines = (Vec<String>, Option<bool>);
 
-fn alone(
-    profile: Option<&Arc<Profile>>,
-    envelope: Option<EnvelopeFormat>,
-    filters: &[String],
-    frame: &FrameView<'_>,
-    bytes: &[u8],
-) -> Lines {
+fn alone(reader: &AloneReader, frame: &FrameView<'_>, bytes: &[u8]) -> Lines {
+    let AloneReader { profile, envelope, port, filters } = reader;
+    let (envelope, port) = (*envelope, *port);
     let mut lines = vec![format!("address in the inventory: {}", address(envelope, filters, frame))];
     let Some(profile) = profile else { return (lines, None) };
     let payload = Payload::Bytes(bytes::Bytes::copy_from_slice(bytes));
-    let single = SingleFrame { payload: &payload, port: None, envelope, mount_height_mm: None };
+    let single = SingleFrame { payload: &payload, port, envelope, mount_height_mm: None };
     match decode_single(profile, &single) {
         Ok(decoded) => {
             lines.extend(decoded.readings.iter().map(|reading| reading_line(profile, reading)));
@@ -176,19 +183,6 @@ fn payload(bytes: &[u8]) -> String {
     plain(&text) + &cut
 }
 
-/// What a stranger sent must not steer the terminal.
-fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' | '\t' => plain.push(character),
-            other if other.is_control() => plain.extend(other.escape_default()),
-            other => plain.push(other),
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +194,21 @@ mod tests {
         assert_eq!(level_at_last_plus("city/+/#", "city/MH-1/up/x").map(|(level, _)| level), Some("MH-1".to_owned()));
         assert_eq!(level_at_last_plus("city/+/up", "city/MH-1/down"), None);
         assert_eq!(level_at_last_plus("city/#", "city/MH-1"), None);
+    }
+
+    #[test]
+    fn bare_bytes_are_read_as_those_of_the_port_that_was_named() {
+        let profile = crate::cli::profile::files::find("dragino-ldds75").unwrap().ok();
+        let mut frames = kerbside_model::Frames::new("listen".into(), kerbside_model::Timestamp(0));
+        frames.push("up/1", &[0x0b, 0x45, 0x0b, 0x05, 0, 0, 0, 1], kerbside_model::FrameFlags::default(), None);
+        let show = |port| {
+            let reader = AloneReader { profile: profile.clone(), envelope: None, port, filters: Vec::new() };
+            Reader::Alone(reader).show(&frames.iter().next().unwrap())
+        };
+        let read = show(Some(2));
+        assert!(read.is_readable == Some(true) && read.text.contains("2821.0 mm"), "{}", read.text);
+        let other = show(Some(7));
+        assert!(!other.text.contains("2821"), "{}", other.text);
     }
 
     #[test]

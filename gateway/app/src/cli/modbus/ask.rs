@@ -116,8 +116,8 @@ pub(super) fn usual_timeout(link: &Link) -> Duration {
 fn told(answer: anyhow::Result<(u16, Value)>) -> Result<Value, BusError> {
     let (status, answer) = answer.map_err(|error| BusError::Down(format!("{error:#}")))?;
     let text = |key: &str| answer[key].as_str().map(str::to_owned);
-    if let Some(why) = text("refused") {
-        return Err(BusError::Refused(why));
+    if let Some(exception) = answer["exception"].as_u64().and_then(|number| u8::try_from(number).ok()) {
+        return Err(BusError::Refused { exception });
     }
     if let Some(why) = text("no_answer") {
         return Err(BusError::NoAnswer(why));
@@ -208,7 +208,8 @@ mod tests {
     fn the_gateways_answers_mean_what_a_bus_of_our_own_would_say() {
         let check = |status, answer, expected| assert_eq!(told(Ok((status, answer))), expected);
         check(200, json!({ "words": [7] }), Ok(json!({ "words": [7] })));
-        check(200, json!({ "refused": "exception 2" }), Err(BusError::Refused("exception 2".to_owned())));
+        let refused = json!({ "refused": "exception 2 (illegal data address)", "exception": 2 });
+        check(200, refused, Err(BusError::Refused { exception: 2 }));
         check(200, json!({ "no_answer": "timeout" }), Err(BusError::NoAnswer("timeout".to_owned())));
         check(200, json!({ "down": "open /dev/x" }), Err(BusError::Down("open /dev/x".to_owned())));
         let gone = json!({ "error": { "message": "there is no bus \"x\"" } });

@@ -141,7 +141,7 @@ fn note_on_address(table: RegisterTable, address: u16) -> Option<String> {
 fn say_no_words(what: &str, error: &BusError, place: &Place) {
     say_error(&format!("{what}: {error}"));
     match error {
-        BusError::Refused(_) => say_error(
+        BusError::Refused { .. } => say_error(
             "the unit is there and refuses: another --table (holding is function 3, input is 4), another address (sheets \
              that count from 1 are off by one), or a smaller --count\n\
              设备有应答但拒绝：换 --table（holding 为功能码 3，input 为 4）；换地址（说明书从 1 起编号时差 1）；减小 --count",

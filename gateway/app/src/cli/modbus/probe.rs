@@ -117,7 +117,7 @@ async fn reads(asker: &mut Asker, target: &Target, arguments: &ProbeArguments) -
         }
         match asker.read(unit, Request { table, address, count }).await {
             Ok(words) => reads.push(words),
-            Err(BusError::Refused(_)) if reads.is_empty() && count > 1 => count /= 2,
+            Err(BusError::Refused { .. }) if reads.is_empty() && count > 1 => count /= 2,
             Err(error) => return Err(error),
         }
     }

@@ -30,6 +30,8 @@ const DOWN_WAIT: Duration = Duration::from_millis(1_100);
 const SUSPICIOUS: usize = 16;
 const TABLES: [RegisterTable; 4] =
     [RegisterTable::Coil, RegisterTable::Discrete, RegisterTable::Holding, RegisterTable::Input];
+/// The exception of a unit that does not know a function (Modbus Application Protocol V1.1b3, section 7).
+const ILLEGAL_FUNCTION: u8 = 1;
 /// What silent units are asked, one after the other.
 const ROUNDS: [RegisterTable; 2] = [RegisterTable::Holding, RegisterTable::Input];
 
@@ -177,7 +179,7 @@ impl Survey {
                 let (answer, latency) = ask(asker, unit, table).await?;
                 self.progress.asked += 1;
                 match answer {
-                    Ok(()) | Err(BusError::Refused(_)) => {
+                    Ok(()) | Err(BusError::Refused { .. }) => {
                         self.progress.questions -= ROUNDS.len() - 1 - round;
                         let found = self.look_closely(asker, unit, (table, answer, latency)).await?;
                         self.take(found);
@@ -211,7 +213,7 @@ impl Survey {
                 continue;
             }
             let (answer, took) = ask(asker, unit, table).await?;
-            if matches!(answer, Ok(()) | Err(BusError::Refused(_))) {
+            if matches!(answer, Ok(()) | Err(BusError::Refused { .. })) {
                 latency = latency.min(took);
             }
             tables.push((table, answer));
@@ -230,7 +232,7 @@ async fn ask(asker: &mut Asker, unit: u8, table: RegisterTable) -> Result<(Resul
         let took = Clock::stamp().saturating_duration_since(began);
         match answer {
             Ok(_) => return Ok((Ok(()), took)),
-            Err(error @ (BusError::Refused(_) | BusError::NoAnswer(_))) => return Ok((Err(error), took)),
+            Err(error @ (BusError::Refused { .. } | BusError::NoAnswer(_))) => return Ok((Err(error), took)),
             Err(error) if tries == DOWN_MAX => return Err(error.to_string()),
             Err(_) => {
                 tries += 1;
@@ -265,7 +267,7 @@ pub(super) fn found_text(found: &Found) -> String {
 fn is_known(answer: &Result<(), BusError>) -> bool {
     match answer {
         Ok(()) => true,
-        Err(BusError::Refused(why)) => !why.starts_with("exception 1 "),
+        Err(BusError::Refused { exception }) => *exception != ILLEGAL_FUNCTION,
         Err(_) => false,
     }
 }

@@ -76,14 +76,14 @@ fn every_point_that_is_printed_is_one_of_a_profile() {
 
 #[test]
 fn a_unit_that_was_found_is_one_line() {
-    let refused = |code: &str| Err(BusError::Refused(format!("exception {code}")));
+    let refused = |exception| Err(BusError::Refused { exception });
     let meter = Found {
         unit: 3,
         line: Some(SerialLine { baud: 2_400, parity: Parity::Even, stop_bits: 1 }),
         latency: Duration::from_millis(42),
         tables: vec![
-            (RegisterTable::Coil, refused("1 (illegal function)")),
-            (RegisterTable::Holding, refused("2 (illegal data address)")),
+            (RegisterTable::Coil, refused(1)),
+            (RegisterTable::Holding, refused(2)),
             (RegisterTable::Input, Ok(())),
         ],
         identification: Some(Identification {

@@ -9,8 +9,8 @@
   "use strict";
 
   const { apply, construct, defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
-  const { is, keys: enumerableKeys, getOwnPropertySymbols, freeze } = Object;
-  const { stringify } = JSON;
+  const { create, is, keys: enumerableKeys, getOwnPropertySymbols, freeze } = Object;
+  const { parse, stringify } = JSON;
   const { isArray } = Array;
   const { isSafeInteger } = Number;
   const ask = (method) => (subject, ...values) => apply(method, subject, values);
@@ -125,7 +125,11 @@
     return true;
   }
 
+  // A codec's own class of that name is none of the console's functions.
+  let isBuiltWithNew = false;
+
   function setUp() {
+    isBuiltWithNew = test(/\bnew\s+(Converter|Validator)\b/, HostString(factory));
     watchDefinitions();
     setModule(null);
     const isChangeable = changeable(HostString(factory));
@@ -188,29 +192,72 @@
     return outcome;
   }
 
-  function call(module, bytes, port, time, variables) {
+  const isObject = (value) => typeof value === "object" && value !== null;
+
+  // The codec's functions, wherever it puts them: declared, exported, exported by what was an ES module, or in the
+  // object `driver` that ThingPark's bundles have.
+  function functions(module) {
     const own = apply(factory, globalThis, []);
     const exported = module.exports || {};
-    const find = (name) => own[name] || (typeof exported[name] === "function" ? exported[name] : undefined);
+    const holders = [own, exported, exported.default, own.driver, exported.driver];
+    if (isObject(own.driver)) holders[5] = own.driver.default;
+    return (name) => {
+      for (let position = 0; position < holders.length; position++) {
+        const holder = holders[position];
+        const found = isObject(holder) || typeof holder === "function" ? holder[name] : undefined;
+        if (typeof found === "function") return (...values) => apply(found, holder === own ? undefined : holder, values);
+      }
+      return undefined;
+    };
+  }
+
+  function call(module, bytes, port, time, variables) {
+    const find = functions(module);
+    const received = () => construct(FrameDate, [time]);
     const decodeUplink = find("decodeUplink");
     if (decodeUplink) {
-      const recvTime = construct(FrameDate, [time]);
-      return { answer: decodeUplink({ bytes, fPort: port, recvTime, variables }), isWrapped: true };
+      const answer = decodeUplink({ bytes, fPort: port, recvTime: received(), time: received(), variables });
+      return { answer, isWrapped: true, normalize: find("normalizeUplink") };
     }
     const decode = find("Decode");
     if (decode) return { answer: decode(port, bytes, variables), isWrapped: false };
     const decoder = find("Decoder");
-    if (decoder) return { answer: decoder(bytes, port), isWrapped: false };
-    return undefined;
+    if (!decoder) return undefined;
+    // What Helium's console tells besides, as far as it is known here.
+    const uplinkInfo = { port, reported_at: time, payload_size: bytes.length, hotspots: [] };
+    return { answer: converted(find, decoder(bytes, port, uplinkInfo), port), isWrapped: false };
+  }
+
+  // What the console of The Things Network's second version did behind a Decoder.
+  function converted(find, decoded, port) {
+    if (!isObject(decoded) || isBuiltWithNew) return decoded;
+    const converter = find("Converter");
+    const data = converter ? converter(decoded, port) : decoded;
+    const validator = find("Validator");
+    if (validator && validator(data, port) === false) return "its Validator calls the data invalid";
+    return data;
   }
 
   function judge(called) {
     if (called === undefined) {
       return [WRONG, "it has none of decodeUplink(input), Decode(fPort, bytes) and Decoder(bytes, port)", ""];
     }
-    const { answer, isWrapped } = called;
-    if (typeof answer !== "object" || answer === null) return [WRONG, "it gave " + named(answer) + " and no object", ""];
+    const { answer, isWrapped, normalize } = called;
+    // Some give the reason instead of an object.
+    if (typeof answer === "string" && answer !== "") return [REFUSED, short(answer), ""];
+    if (!isObject(answer)) return [WRONG, "it gave " + named(answer) + " and no object", ""];
     if (answer instanceof HostPromise) return [WRONG, "it gave a promise; a codec answers at once", ""];
+    const judged = judgeData(answer, isWrapped);
+    if (judged[0] !== DATA || !limits.isNormalized) return judged;
+    if (!normalize) return [WRONG, "it has no normalizeUplink(input), and the profile asks for normalized data", ""];
+    const normalized = normalize({ data: parse(judged[1]) });
+    if (!isObject(normalized)) return [WRONG, "its normalizeUplink gave " + named(normalized) + " and no object", ""];
+    const outcome = judgeData(normalized, true);
+    outcome[2] = short(judged[2] + (judged[2] !== "" && outcome[2] !== "" ? "; " : "") + outcome[2]);
+    return outcome;
+  }
+
+  function judgeData(answer, isWrapped) {
     const warnings = isWrapped ? sentences(answer.warnings) : "";
     let errors = isWrapped ? sentences(answer.errors) : "";
     // Some say it in the singular.
@@ -219,14 +266,26 @@
     if (errors !== "") return [REFUSED, errors, warnings];
     let data = answer;
     if (isWrapped && ("data" in answer || "errors" in answer || "warnings" in answer)) data = answer.data;
-    if (typeof data !== "object" || data === null) return [WRONG, "its data is " + named(data) + " and no object", warnings];
-    const text = written(data);
+    if (!isObject(data)) return [WRONG, "its data is " + named(data) + " and no object", warnings];
+    const text = written(limits.nameKey === undefined ? data : byName(data));
     if (text === undefined) return [WRONG, "its data writes itself as nothing", warnings];
     if (text.length > limits.outputChars) {
       const what = "its data is " + text.length + " characters of JSON; " + limits.outputChars + " are allowed";
       return [WRONG, what, warnings];
     }
     return [DATA, text, warnings];
+  }
+
+  // A list of named values as an object; of several values of a name the last one counts.
+  function byName(data) {
+    const list = isArray(data) ? data : [data];
+    const values = create(null);
+    for (let position = 0; position < list.length; position++) {
+      const element = list[position];
+      const name = isObject(element) ? element[limits.nameKey] : undefined;
+      if (typeof name === "string" || typeof name === "number") values[name] = element[limits.valueKey];
+    }
+    return values;
   }
 
   // A list of texts, or one text, as one line.

@@ -8,11 +8,15 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use kerbside_model::profile::CodecFormat;
+use kerbside_model::profile::{CodecFormat, CodecOutput};
 use rquickjs::allocator::RustAllocator;
 use rquickjs::context::EvalOptions;
 use rquickjs::{Array, Context, Ctx, Exception, Function, Object, Persistent, Runtime, Value};
 
+use super::exports::script_of;
+
+/// What a codec may declare; host.js calls them.
+const FUNCTIONS: [&str; 6] = ["decodeUplink", "normalizeUplink", "Decode", "Decoder", "Converter", "Validator"];
 const WORLD: &str = include_str!("world.js");
 const HOST: &str = include_str!("host.js");
 /// What the codec calls itself in its stack traces.
@@ -20,7 +24,7 @@ const FILE: &str = "codec.js";
 /// Room on the stack for the codec, in bytes. Threads of the gateway have 2 MiB; QuickJS's own default is 256 KiB, which
 /// is too little for long chains of `else if` where C is compiled without optimisation.
 const STACK_BYTES_MAX: usize = 512 * 1024;
-/// A script of the greatest size takes 20 MiB while it is compiled.
+/// A script of the greatest size takes 40 MiB at most while it is compiled.
 const SETUP_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The data of one frame as JSON. Real ones are below 4 KiB; a day of history is 20 KiB.
 const OUTPUT_CHARS_MAX: u32 = 65_536;
@@ -296,6 +300,11 @@ fn set_up(ctx: &Ctx<'_>, format: &CodecFormat) -> rquickjs::Result<Functions> {
     limits.set("outputChars", OUTPUT_CHARS_MAX)?;
     limits.set("messageChars", MESSAGE_CHARS_MAX)?;
     limits.set("file", FILE)?;
+    limits.set("isNormalized", format.output == CodecOutput::Normalized)?;
+    if let Some(named) = &format.named_values {
+        limits.set("nameKey", named.name.as_str())?;
+        limits.set("valueKey", named.value.as_str())?;
+    }
     let machine: Object<'_> = host.call((world, factory, limits))?;
     let function = |name| -> rquickjs::Result<_> { Ok(Persistent::save(ctx, machine.get::<_, Function<'_>>(name)?)) };
     Ok((function("run")?, function("clean")?))
@@ -304,8 +313,11 @@ fn set_up(ctx: &Ctx<'_>, format: &CodecFormat) -> rquickjs::Result<Functions> {
 /// A function that makes the codec's functions anew. The first line stays the first: lines in messages are right.
 fn wrapped(source: &str) -> String {
     let found = |name: &str| format!("{name}: typeof {name} === \"function\" ? {name} : undefined");
-    let names = ["decodeUplink", "Decode", "Decoder"].map(found).join(", ");
-    format!("(function () {{{source}\n;return {{{names}}};}})")
+    let names = FUNCTIONS.map(found).join(", ");
+    let source = script_of(source);
+    format!(
+        "(function () {{{source}\n;return {{{names}, driver: typeof driver === \"object\" ? driver : undefined}};}})"
+    )
 }
 
 fn eval<'js, V: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, file: &str, source: String) -> rquickjs::Result<V> {

@@ -8,6 +8,7 @@
 //!
 //! QuickJS stays on its thread, so every thread that decodes has machines of its own.
 
+mod exports;
 mod machine;
 #[cfg(test)]
 mod tests;

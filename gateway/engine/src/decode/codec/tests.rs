@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kerbside_model::profile::{CODEC_BUDGET_DEFAULT, CODEC_HEAP_BYTES_DEFAULT, CodecFormat, DocumentFormat};
+use kerbside_model::profile::{
+    CODEC_BUDGET_DEFAULT, CODEC_HEAP_BYTES_DEFAULT, CodecFormat, CodecOutput, DocumentFormat, NamedValues,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -30,6 +32,8 @@ fn format(source: String) -> Arc<CodecFormat> {
         heap_bytes_max: CODEC_HEAP_BYTES_DEFAULT,
         budget: CODEC_BUDGET_DEFAULT,
         document: DocumentFormat::default(),
+        output: CodecOutput::Data,
+        named_values: None,
     })
 }
 
@@ -95,6 +99,52 @@ fn every_habit_of_public_codecs_gives_what_its_author_meant() {
 }
 
 #[test]
+fn a_profile_may_ask_for_the_normalized_data() {
+    let normalized = |name: &str| Arc::new(CodecFormat { output: CodecOutput::Normalized, ..(*codec(name)).clone() });
+    let cases = [
+        ("normalized", "64", Ok("{\"air\":{\"temperature\":10},\"time\":\"2027-01-15T08:00:00.000Z\"}"), "rounded"),
+        (
+            "normalized",
+            "05",
+            Ok("{\"air\":{\"temperature\":0.5},\"time\":\"2027-01-15T08:00:00.000Z\"}"),
+            "it's cold; rounded",
+        ),
+        ("normalized", "0102030405", Err("refuses it: too long"), ""),
+        ("normalized", "ff", Err("refuses it: the probe is away"), ""),
+        ("normalized", "00", Err("its normalizeUplink gave undefined and no object"), ""),
+        ("chirpstack3", "0102030405060708", Err("it has no normalizeUplink(input)"), ""),
+    ];
+    let mut machines = Machines::default();
+    for (name, hex, expected, warnings) in cases {
+        let answer = machines.ask(&normalized(name), &call(&bytes_of(hex), 1));
+        match (&answer.data, expected) {
+            (Ok(data), Ok(expected)) => assert_eq!(data, expected),
+            (Err(error), Err(part)) => assert!(error.contains(part), "{name} {hex}: {error}"),
+            (data, _) => panic!("{name} {hex}: {data:?}"),
+        }
+        assert_eq!(answer.warnings, warnings, "{name} {hex}");
+    }
+}
+
+#[test]
+fn values_in_a_list_are_found_by_their_names_when_the_profile_says_where_these_are() {
+    let named_values = NamedValues { name: "field".to_owned(), value: "value".to_owned() };
+    let codec = Arc::new(CodecFormat { named_values: Some(named_values), ..(*codec("named")).clone() });
+    let mut machines = Machines::default();
+    let cases = [
+        (1, "{\"4\":\"four\",\"LEVEL\":8,\"BATTERY\":3,\"__proto__\":{\"bad\":true}}"),
+        (2, "{\"LEVEL\":5}"),
+        (3, "{}"),
+    ];
+    for (port, expected) in cases {
+        for _ in 0..2 {
+            let answer = machines.ask(&codec, &call(&[7, 30], port));
+            assert_eq!(answer.data, Ok(expected.to_owned()), "port {port}");
+        }
+    }
+}
+
+#[test]
 fn state_between_calls_is_gone_wherever_a_codec_keeps_it() {
     for name in ["state", "spoiler", "polyfills", "prototypes", "time", "ttn2", "console"] {
         let codec = codec(name);
@@ -143,6 +193,12 @@ fn common_habits_cost_no_new_machine() {
         "channels",
         "time",
         "prototypes",
+        "bundle",
+        "translated",
+        "esmodule",
+        "chain",
+        "helium",
+        "normalized",
     ] {
         let machine = Machine::build(&codec(name)).unwrap();
         for number in 0..20 {
@@ -185,6 +241,30 @@ fn whatever_does_not_end_or_takes_too_much_is_stopped_and_says_why() {
         assert!(of(port).as_ref().is_err_and(|error| error.contains("memory")), "port {port}: {:?}", of(port));
     }
     assert_eq!(of(4), &Ok("{\"name\":\"RangeError\"}".to_owned()));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what hangs is found by the time that it takes")]
+fn a_length_that_is_no_length_is_read_as_the_language_reads_it_and_paid_for() {
+    for (body, expected) in [
+        ("data: {text: 'ab'.padStart(-1, '0') + 'c'.padEnd(NaN)}", Ok("{\"text\":\"abc\"}")),
+        ("data: {text: 'ab'.padStart('4', '0')}", Ok("{\"text\":\"00ab\"}")),
+        ("data: {text: Array.prototype.join.call({length: -1}, '-')}", Ok("{\"text\":\"\"}")),
+        ("data: Array.prototype.reverse.call({length: 2 ** 32})", Err("too long")),
+        ("data: Array.prototype.reverse.call({length: 2 ** 53 - 1})", Err("too long")),
+        // Nothing times without end is no number, and must not be the end of counting.
+        ("data: [() => ''.repeat(Infinity), () => [].fill.call({length: 2 ** 40}, 1)].map(attempt)", Err("too long")),
+    ] {
+        let attempt = "const attempt = (work) => { try { return work(); } catch (error) { return 0; } };";
+        let codec = format(format!("{attempt} function decodeUplink(input) {{ return {{ {body} }}; }}"));
+        let started = Instant::now();
+        let data = Machines::default().ask(&codec, &call(&[1], 1)).data;
+        assert!(started.elapsed() < FRAME_TIME_MAX, "{body}: {data:?}");
+        match expected {
+            Ok(text) => assert_eq!(data.as_deref(), Ok(text), "{body}"),
+            Err(why) => assert!(data.as_ref().is_err_and(|error| error.contains(why)), "{body}: {data:?}"),
+        }
+    }
 }
 
 #[test]

@@ -32,9 +32,12 @@
   const { keys } = Object;
   function spend(amount) {
     work += amount;
-    if (work > WORK_MAX) throw new RangeError("a list or text is too long");
+    // No number at all is too much as well.
+    if (!(work <= WORK_MAX)) throw new RangeError("a list or text is too long");
   }
-  const lengthOf = (value) => (value === null || value === undefined ? 0 : value.length >>> 0);
+  // Below zero, or no number, is nothing, as the language has it; `>>> 0` would make much of it.
+  const atLeastZero = (length) => (+length > 0 ? +length : 0);
+  const lengthOf = (value) => (value === null || value === undefined ? 0 : atLeastZero(value.length));
   function meter(holder, names, cost) {
     for (const name of names) {
       const plain = holder[name];
@@ -56,8 +59,8 @@
   const SEARCHES = ["includes", "indexOf", "lastIndexOf", "replace", "replaceAll", "split"];
   meter(String.prototype, SEARCHES, (text, wanted) =>
     lengthOf(text) * (typeof wanted === "string" ? Math.max(wanted.length, 1) : 1));
-  meter(String.prototype, ["padEnd", "padStart"], (text, length) => length >>> 0);
-  meter(String.prototype, ["repeat"], (text, count) => lengthOf(text) * (count >>> 0));
+  meter(String.prototype, ["padEnd", "padStart"], (text, length) => atLeastZero(length));
+  meter(String.prototype, ["repeat"], (text, count) => lengthOf(text) * atLeastZero(count));
 
   // How much there is to write, before it is written.
   function weigh(value, depth) {
@@ -288,7 +291,7 @@
     #label;
     constructor(label = "utf-8", options = {}) {
       const known = { "utf-8": "utf-8", utf8: "utf-8", ascii: "windows-1252", "us-ascii": "windows-1252",
-        latin1: "windows-1252", "iso-8859-1": "windows-1252" };
+        latin1: "windows-1252", "iso-8859-1": "windows-1252", "utf-16": "utf-16le", "utf-16le": "utf-16le" };
       this.#label = known[String(label).toLowerCase()];
       if (this.#label === undefined) throw new RangeError("the encoding " + label + " is not known here");
       this.#isFatal = !!options.fatal;
@@ -299,8 +302,8 @@
       if (source === undefined) return "";
       const bytes = ArrayBuffer.isView(source)
         ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength) : new Uint8Array(source);
-      if (this.#label !== "utf-8") return latin1Text(bytes);
-      const text = utf8Text(bytes, this.#isFatal);
+      if (this.#label === "windows-1252") return latin1Text(bytes);
+      const text = this.#label === "utf-8" ? utf8Text(bytes, this.#isFatal) : textOfBytes(bytes, "utf16le");
       return !this.#keepsMark && text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
     }
   }

@@ -120,6 +120,19 @@ pub(super) fn open<'a>(version: Version, topic: &[u8], payload: &'a [u8]) -> Res
     uplink(event, name)
 }
 
+/// Whether messages of a format are events of this server.
+pub(super) fn is_event(format: EnvelopeFormat) -> bool {
+    matches!(format, EnvelopeFormat::ChirpStackV3 | EnvelopeFormat::ChirpStackV4)
+}
+
+/// Whether a topic is one on which the server tells events of a device: `application/ID/device/DEV_EUI/event/KIND`, of old
+/// versions `application/ID/device/DEV_EUI/KIND`.
+pub(super) fn has_topic_of_device(topic: &[u8]) -> bool {
+    let mut levels = topic.rsplit(|byte| *byte == b'/').skip(2);
+    let (third, fourth) = (levels.next(), levels.next());
+    [third, fourth].contains(&Some(b"device"))
+}
+
 fn uplink<'a>(event: Event<'a>, name: Cow<'a, str>) -> Result<Opened<'a>, String> {
     let port = event.f_port.whole("fPort", u32::from(u8::MAX))?;
     let gateways = event.rx_info;

@@ -2,7 +2,9 @@
 //!
 //! Fields: a captured message of a smart manhole cover (github.com/zhfly1992/locman, class WingsIotDataTransform), in
 //! which IMSI is the word "undefined", RSRP and coverage level stand in each other's place, and old devices have
-//! seconds where new ones have milliseconds.
+//! seconds where new ones have milliseconds. What a push is says its `messageType`: `dataReport` and `eventReport` are
+//! messages of the device; `deviceOnlineOfflineReport`, `commandResponse` and `dataReportTupUnion` (the same data once
+//! more, put together for a whole product) are none.
 
 use std::borrow::Cow;
 
@@ -53,21 +55,27 @@ struct Inside<'a> {
     sinr: Number,
 }
 
+/// What a push can be. The others that CTWing may have one day are looked at only where its envelope is named.
+pub(super) const KINDS: [&str; 5] =
+    ["dataReport", "eventReport", "deviceOnlineOfflineReport", "commandResponse", "dataReportTupUnion"];
+
 /// Opens a push.
 pub(super) fn open(payload: &[u8]) -> Result<Opened<'_>, String> {
     let push: Push<'_> = read(payload, "CTWing", MEND)?;
-    let Some(content) = push.payload.or(push.event_content) else {
-        return match push.message_type.known() {
-            // A device went online, was added, or answered a command.
-            Some(_) => Ok(Opened::Ignored(IgnoredEvent::Other)),
-            None => Err(lacks(payload, EnvelopeFormat::CtWing, "payload")),
-        };
-    };
-    match push.message_type.known().as_deref() {
+    let kind = push.message_type.known();
+    match kind.as_deref() {
         Some("commandResponse") => return Ok(Opened::Ignored(IgnoredEvent::Downlink)),
         Some("deviceOnlineOfflineReport") => return Ok(Opened::Ignored(IgnoredEvent::Status)),
+        Some("dataReportTupUnion") => return Ok(Opened::Ignored(IgnoredEvent::Integration)),
         _ => {}
     }
+    let Some(content) = push.payload.or(push.event_content) else {
+        return match kind.as_deref() {
+            // What should hold something and does not is broken; of what is not known nobody can say.
+            None | Some("dataReport" | "eventReport") => Err(lacks(payload, EnvelopeFormat::CtWing, "payload")),
+            Some(_) => Ok(Opened::Ignored(IgnoredEvent::Other)),
+        };
+    };
     let mut uplink = Uplink { network_time: time(push.timestamp), ..Uplink::default() };
     let inside = take_content(content, &mut uplink)?;
     let (imei, device_id) = (push.imei.known().or(inside.imei.known()), push.device_id.known());

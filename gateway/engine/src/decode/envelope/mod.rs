@@ -4,10 +4,12 @@
 //! server leaves out because they are zero have their zero. Pure: nothing is kept, nothing survives a crash; the engine
 //! counts what is ignored (`kerbside_frames_ignored_total`).
 
+mod auto;
 mod chirpstack;
 mod ctwing;
 mod lenient;
 mod nbiot;
+mod sparkplug;
 #[cfg(test)]
 mod tests;
 mod ttn;
@@ -22,6 +24,7 @@ use kerbside_model::{EnvelopeFormat, IgnoredEvent, LinkQuality, PayloadView, Tim
 use serde::Deserialize;
 
 use self::lenient::Seen;
+pub(crate) use self::sparkplug::dead;
 use super::{Message, Told};
 
 /// A device has at most so many names in one envelope.
@@ -44,6 +47,8 @@ pub enum Opened<'a> {
     Uplink(Box<Uplink<'a>>),
     /// Something else of the network server.
     Ignored(IgnoredEvent),
+    /// It is not wrapped: the message is what the device sent. Only where the envelope is to be found.
+    Bare,
 }
 
 /// A message of a device, out of its envelope.
@@ -62,6 +67,8 @@ pub struct Uplink<'a> {
     pub link: LinkQuality,
     /// Whether the device asked for an acknowledgement.
     pub confirmed: bool,
+    /// See [`Message::is_whole`].
+    pub is_whole: bool,
     /// Names the session in which the frame counter counts; 0 when the envelope names none.
     session: u16,
 }
@@ -80,6 +87,7 @@ impl<'a> Uplink<'a> {
             port: self.port,
             link: Some(self.link),
             network_time: self.network_time,
+            is_whole: self.is_whole,
             received_at,
         }
     }
@@ -125,7 +133,23 @@ pub fn open<'a>(format: EnvelopeFormat, topic: &[u8], payload: &'a [u8]) -> Resu
         EnvelopeFormat::TtnV3 => ttn::open(payload),
         EnvelopeFormat::CtWing => ctwing::open(payload),
         EnvelopeFormat::NbIotTlv => nbiot::open(payload),
+        EnvelopeFormat::SparkplugB => sparkplug::open(topic, payload),
+        EnvelopeFormat::Auto => {
+            let Some(found) = format_of(payload)? else { return Ok(Opened::Bare) };
+            let opened = open(found, topic, payload)
+                .map_err(|error| format!("taken for {} by its members: {error}", found.name()))?;
+            let is_event = matches!(opened, Opened::Ignored(_));
+            // A device may copy the members of its server's messages into its own, and an alarm must not be left as an event.
+            let is_copied = is_event && chirpstack::is_event(found) && !chirpstack::has_topic_of_device(topic);
+            Ok(if is_copied { Opened::Bare } else { opened })
+        }
     }
+}
+
+/// The envelope that a message comes in, by what it is; `None` for one that is not wrapped. The error says why it could
+/// be either of two.
+pub fn format_of(payload: &[u8]) -> Result<Option<EnvelopeFormat>, String> {
+    auto::format_of(payload)
 }
 
 /// An uplink in which something stands; else the network made it itself.

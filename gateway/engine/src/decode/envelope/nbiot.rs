@@ -37,6 +37,12 @@ pub(super) fn begins(payload: &[u8]) -> bool {
     split(payload).is_ok()
 }
 
+/// Whether a payload is such a frame, and cannot be anything else: every length in it fits, and where the IMEI should
+/// stand there are 15 digits (3GPP TS 23.003, section 6.2.1).
+pub(super) fn is_frame(payload: &[u8]) -> bool {
+    split(payload).is_ok_and(|(frame, _)| frame.imei.iter().all(u8::is_ascii_digit))
+}
+
 /// Opens a message.
 pub(super) fn open(payload: &[u8]) -> Result<Opened<'_>, String> {
     let (first, mut rest) = split(payload)?;

@@ -13,11 +13,11 @@ const CTWING: EnvelopeFormat = EnvelopeFormat::CtWing;
 const NBIOT: EnvelopeFormat = EnvelopeFormat::NbIotTlv;
 const TOPIC_V4: &str = "application/b1/device/24e124713b000001/event/up";
 /// Battery 100 %, 26.7 °C, 315 mm, askew: github.com/Milesight-IoT/SensorDecoders, EM400-UDL, NB-IoT section.
-const NBIOT_FRAME: &str = "020001005f00000001303130313031313036373439443139303534363930303331383638353038303634\
+pub(super) const NBIOT_FRAME: &str = "020001005f00000001303130313031313036373439443139303534363930303331383638353038303634\
                            383037333530343630303433323234323133313130383938363034313231303232373030363238353709000e\
                            01756403670b0104823b01050001";
 
-fn v4() -> Value {
+pub(super) fn v4() -> Value {
     json!({
         "deduplicationId": "5a8d2f1e-0f0d-4b3a-9c55-0a86b1f3b4d1",
         "time": "2026-11-22T00:00:05.123456789+00:00",
@@ -35,7 +35,7 @@ fn v4() -> Value {
 }
 
 /// The spelling of the Protobuf marshaler.
-fn v3() -> Value {
+pub(super) fn v3() -> Value {
     json!({
         "applicationID": "1", "deviceName": "well", "devEUI": "JOEkcTsAAAE=",
         "rxInfo": [{"gatewayID": "AwMDAwMDAwM=", "time": "1970-01-01T00:00:00Z", "rssi": -48, "loRaSNR": 9}],
@@ -45,7 +45,7 @@ fn v3() -> Value {
     })
 }
 
-fn ttn() -> Value {
+pub(super) fn ttn() -> Value {
     json!({
         "end_device_ids": {"device_id": "well-7", "application_ids": {"application_id": "drains"},
                            "dev_eui": "24E124713B000001", "join_eui": "800000000000000C", "dev_addr": "00BCB929"},
@@ -60,7 +60,7 @@ fn ttn() -> Value {
     })
 }
 
-fn ctwing() -> Value {
+pub(super) fn ctwing() -> Value {
     json!({
         "IMEI": "861050000000000", "IMSI": "undefined", "deviceType": "", "messageType": "dataReport",
         "topic": "v1/up/ad19", "payload": {"manhole_cover_position_state": 0, "lean_angle": 3, "rsrp": 100, "ecl": -97,
@@ -69,7 +69,7 @@ fn ctwing() -> Value {
     })
 }
 
-fn bytes_of_hex(hex: &str) -> Vec<u8> {
+pub(super) fn bytes_of_hex(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
@@ -196,6 +196,30 @@ fn ctwing_hands_over_bytes_objects_and_texts_of_objects() {
     push["eventContent"] = json!({"cover_open": 1});
     let payload = push.to_string();
     assert_eq!(uplink(CTWING, "any", payload.as_bytes()).object.as_deref(), Some("{\"cover_open\":1}"), "an alarm");
+}
+
+#[test]
+fn every_kind_of_push_of_ctwing_is_a_message_of_the_device_or_counted_by_what_it_is() {
+    let push = |kind: &str, members: Value| {
+        let mut push = json!({"timestamp": 1_589_444_231_825_i64, "tenantId": "10461180", "protocol": "lwm2m",
+                              "productId": "10053421", "messageType": kind, "deviceId": "44d0b9e48d404094bbbc"});
+        push.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        push
+    };
+    for (kind, members, expected) in [
+        ("deviceOnlineOfflineReport", json!({"iccid": "undefined", "eventType": 1}), IgnoredEvent::Status),
+        ("commandResponse", json!({"taskId": 1, "result": {"resultCode": "DELIVERED"}}), IgnoredEvent::Downlink),
+        ("commandResponse", json!({"payload": {"resultCode": "SUCCESSFUL"}}), IgnoredEvent::Downlink),
+        ("dataReportTupUnion", json!({"payload": {"dataset": []}}), IgnoredEvent::Integration),
+        ("somethingNew", json!({}), IgnoredEvent::Other),
+    ] {
+        check_ignored(CTWING, "ctwing/push", &push(kind, members), expected);
+    }
+    let event = push("eventReport", json!({"serviceId": 2, "eventType": 2, "eventContent": {"tilt": 1}})).to_string();
+    let opened = uplink(CTWING, "ctwing/push", event.as_bytes());
+    assert_eq!(opened.object.as_deref(), Some(r#"{"tilt":1}"#), "an alarm that the device raised by itself");
+    check_error(CTWING, push("dataReport", json!({})).to_string().as_bytes(), "there is no payload");
+    check_error(CTWING, push("eventReport", json!({})).to_string().as_bytes(), "there is no payload");
 }
 
 #[test]
@@ -373,7 +397,7 @@ fn the_same_uplink_has_one_identity_whoever_hands_it_over() {
 }
 
 /// One of the documents without some of its members, at any depth.
-fn thinned(mut document: Value, dropped: &[bool], position: &mut usize) -> Value {
+pub(super) fn thinned(mut document: Value, dropped: &[bool], position: &mut usize) -> Value {
     if let Value::Object(members) = &mut document {
         let keys: Vec<String> = members.keys().cloned().collect();
         for key in keys {
@@ -423,6 +447,7 @@ proptest! {
                     prop_assert!(expected, "{event:?} {payload}");
                     continue;
                 }
+                Ok(Opened::Bare) => unreachable!("a format that is named is the format"),
                 Err(error) => {
                     prop_assert!(error.contains("there is no "), "{error}: {payload}");
                     continue;

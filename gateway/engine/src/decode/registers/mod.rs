@@ -209,7 +209,8 @@ impl<'a> Answers<'a> {
         let end = start + u32::from(field.width());
         self.read.failures.iter().find(|failure| {
             let first = u32::from(failure.address);
-            failure.table == field.table && first < end && start < first + u32::from(failure.count)
+            let is_any = failure.count > 0;
+            is_any && failure.table == field.table && first < end && start < first + u32::from(failure.count)
         })
     }
 }

@@ -6,6 +6,7 @@ use super::{ELEMENTS_MAX, NAME_BYTES_MAX, Report};
 use crate::document::{NodeKind, Section};
 use crate::profile::{
     CODEC_BUDGET_DEFAULT, CODEC_HEAP_BYTES_DEFAULT, CODEC_PORT_DEFAULT, CODEC_SOURCE_BYTES_MAX, CodecFormat,
+    CodecOutput, NamedValues,
 };
 
 /// Gives the text of a script by its path beside the profile, or says why it cannot be read.
@@ -31,7 +32,37 @@ pub(super) fn read_format(payload: &Section<'_>, scripts: Scripts<'_>, report: R
         heap_bytes_max: read_heap(payload),
         budget: budget.unwrap_or(CODEC_BUDGET_DEFAULT),
         document: read_document(payload, report),
+        output: read_output(payload),
+        named_values: read_named_values(payload),
     }
+}
+
+fn read_output(payload: &Section<'_>) -> CodecOutput {
+    let Some(text) = payload.text("output") else { return CodecOutput::Data };
+    match text.as_str() {
+        "data" => CodecOutput::Data,
+        "normalized" => CodecOutput::Normalized,
+        _ => {
+            let mend =
+                "write `data` for what the decoder gives, or `normalized` for what its normalizeUplink makes of it";
+            payload.problem("output", &text, "no such output of a codec", mend);
+            CodecOutput::Data
+        }
+    }
+}
+
+fn read_named_values(payload: &Section<'_>) -> Option<NamedValues> {
+    let section = payload.section("named_values")?;
+    let key = |key: &'static str, example: &str| {
+        let text = section.text(key);
+        if text.as_ref().is_none_or(|text| text.is_empty() || text.len() > NAME_BYTES_MAX || text.contains('\0')) {
+            section.missing(key, &format!("write the key in each element of the list, such as `{key}: {example}`"));
+        }
+        text.unwrap_or_default()
+    };
+    let named = NamedValues { name: key("name", "field"), value: key("value", "value") };
+    section.finish();
+    Some(named)
 }
 
 fn read_source(payload: &Section<'_>, script: &str, scripts: Scripts<'_>) -> String {
@@ -160,6 +191,18 @@ samples:
     }
 
     #[test]
+    fn the_data_of_a_codec_may_be_its_normalized_ones_or_a_list_of_named_values() {
+        let plain = read("payload: {format: codec, script: acme.js}").unwrap();
+        assert_eq!((plain.output, plain.named_values.clone()), (CodecOutput::Data, None));
+        let other =
+            "payload: {format: codec, script: acme.js, output: normalized, named_values: {name: field, value: v}}";
+        let format = read(other).unwrap();
+        let named = NamedValues { name: "field".to_owned(), value: "v".to_owned() };
+        assert_eq!((format.output, &format.named_values), (CodecOutput::Normalized, &Some(named)));
+        assert!(!plain.runs_like(&format));
+    }
+
+    #[test]
     fn what_is_wrong_with_a_codec_is_named_with_its_mend() {
         let cases = [
             ("payload: {format: codec}", "script"),
@@ -168,11 +211,14 @@ samples:
             ("payload: {format: codec, script: /etc/acme.js}", "not a file beside the profile"),
             ("payload: {format: codec, script: acme.js, source: x}", "keep one of the two"),
             ("payload: {format: codec, script: empty.js}", "the codec is empty"),
-            ("payload: {format: codec, script: long.js}", "more than 262144"),
+            ("payload: {format: codec, script: long.js}", "more than 524288"),
             ("payload: {format: codec, script: acme.js, heap: 64KiB}", "1MiB to 64MiB"),
             ("payload: {format: codec, script: acme.js, budget: 0}", "budget"),
             ("payload: {format: codec, script: acme.js, variables: [a]}", "not a map"),
             ("payload: {format: codec, script: acme.js, scrpt: x}", "scrpt"),
+            ("payload: {format: codec, script: acme.js, output: both}", "no such output of a codec"),
+            ("payload: {format: codec, script: acme.js, named_values: {name: field}}", "`value: value`"),
+            ("payload: {format: codec, script: acme.js, named_values: {name: f, value: v, x: y}}", "x"),
         ];
         for (payload, part) in cases {
             let problems = read(payload).unwrap_err();

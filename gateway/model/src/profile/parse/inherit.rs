@@ -67,6 +67,21 @@ impl Shelf {
         &self.0
     }
 
+    /// Name and version of the files that a file extends, its own parent first, as far as they are there.
+    pub fn ancestors(&self, document: &Document) -> Vec<(String, u32)> {
+        let mut ancestors = Vec::new();
+        let mut child = document;
+        while let Some(parent) = scalar_of(&child.node, "extends").and_then(|name| self.parent(child, &name)) {
+            if ancestors.len() == PARENTS_MAX {
+                break;
+            }
+            let version = scalar_of(&parent.node, "version").and_then(|text| text.parse().ok());
+            ancestors.push((parent.name.clone(), version.unwrap_or_default()));
+            child = parent;
+        }
+        ancestors
+    }
+
     /// A file with everything in it that comes from its parents. Problems are noted.
     pub fn resolved(&self, document: &Document, problems: &Problems) -> Option<Node> {
         self.with_parents(document, &mut Vec::new(), problems)
@@ -355,6 +370,21 @@ samples:
         let grandchild = "profile: b\nextends: acme-level\nversion: 1\nvendor: Other\n";
         let profile = read(&[same, grandchild]).unwrap();
         assert_eq!((profile.interval.unwrap().as_secs(), profile.vendor.as_str()), (3_600, "Other"));
+    }
+
+    #[test]
+    fn the_ancestors_of_a_profile_are_named_with_their_versions() {
+        let problems = Problems::default();
+        let mut shelf = Shelf::default();
+        shelf.add(Layer::Shipped, "a.yaml", "profile: a\nversion: 4\n", &problems);
+        shelf.add(Layer::Own, "b.yaml", "profile: b\nversion: 2\nextends: a\n", &problems);
+        shelf.add(Layer::Own, "a.yaml", "profile: a\nversion: 5\nextends: a\n", &problems);
+        shelf.add(Layer::Own, "x.yaml", "profile: x\nversion: 1\nextends: y\n", &problems);
+        shelf.add(Layer::Own, "y.yaml", "profile: y\nversion: 1\nextends: x\n", &problems);
+        let ancestors = |at: usize| shelf.ancestors(&shelf.documents()[at]);
+        let a = |version| ("a".to_owned(), version);
+        assert_eq!((ancestors(0), ancestors(1), ancestors(2)), (vec![], vec![a(5), a(4)], vec![a(4)]));
+        assert_eq!(ancestors(3).len(), PARENTS_MAX, "a circle ends");
     }
 
     #[test]

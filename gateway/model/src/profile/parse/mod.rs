@@ -19,6 +19,7 @@ mod rule_tests;
 mod rules;
 mod samples;
 mod scalar;
+mod sparkplug;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -210,15 +211,17 @@ enum Format {
     Cbor,
     Codec,
     Registers,
+    Sparkplug,
 }
 
-const FORMATS: [(&str, Format); 6] = [
+const FORMATS: [(&str, Format); 7] = [
     ("json", Format::Json),
     ("binary", Format::Binary),
     ("csv", Format::Csv),
     ("cbor", Format::Cbor),
     ("codec", Format::Codec),
     ("registers", Format::Registers),
+    ("sparkplug", Format::Sparkplug),
 ];
 
 fn read_payload(section: &Section<'_>, scripts: Scripts<'_>, report: Report<'_>) -> PayloadFormat {
@@ -227,7 +230,7 @@ fn read_payload(section: &Section<'_>, scripts: Scripts<'_>, report: Report<'_>)
         return PayloadFormat::Json(DocumentFormat::default());
     };
     if !payload.has("format") {
-        payload.missing("format", "write json, binary, csv, cbor, codec or registers");
+        payload.missing("format", "write json, binary, csv, cbor, codec, registers or sparkplug");
     }
     let format = match payload.choice("format", &FORMATS).unwrap_or(Format::Json) {
         Format::Json => PayloadFormat::Json(payload::read_document(&payload, report)),
@@ -236,6 +239,7 @@ fn read_payload(section: &Section<'_>, scripts: Scripts<'_>, report: Report<'_>)
         Format::Cbor => PayloadFormat::Cbor(payload::read_document(&payload, report)),
         Format::Codec => PayloadFormat::Codec(Arc::new(codec::read_format(&payload, scripts, report))),
         Format::Registers => PayloadFormat::Registers(registers::read_format(&payload)),
+        Format::Sparkplug => PayloadFormat::Sparkplug(sparkplug::read_format(&payload)),
     };
     payload.finish();
     format

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cadence::read_cadence;
 use super::scalar::{raw_value, raw_values_of_key, value_of_type, written};
 use super::units::{conversion, convertible_to};
-use super::{Place, Report, binary, check_element_count, check_snake_name, csv, link, read_path, registers};
+use super::{Place, Report, binary, check_element_count, check_snake_name, csv, link, read_path, registers, sparkplug};
 use crate::document::{NodeKind, Section, closest};
 use crate::profile::{JsonPath, Origin, PayloadFormat, Point, PointQuality, Range, RawValue, ValueType, range_of_kind};
 use crate::reading::Value;
@@ -17,7 +17,7 @@ const BOOLEAN_POINTS: [&str; 4] = ["cover_open", "water_present", "door_open", "
 const QUALITY_SUFFIX: &str = "_q";
 
 /// Keys that say where a value comes from; a point has one of them.
-pub(super) const ORIGIN_KEYS: [&str; 6] = ["path", "register", "at", "column", "link", "mount_height_minus"];
+pub(super) const ORIGIN_KEYS: [&str; 7] = ["path", "register", "at", "column", "metric", "link", "mount_height_minus"];
 const VALUE_TYPES: [(&str, ValueType); 4] = [
     ("number", ValueType::Number),
     ("boolean", ValueType::Boolean),
@@ -304,6 +304,7 @@ impl PointReader<'_> {
             Some(&"register") => self.read_register(value_type),
             Some(&"at") => self.read_at(value_type),
             Some(&"column") => self.read_column(),
+            Some(&"metric") => self.read_metrics(),
             Some(&"link") => link::read_link(self.section, self.payload, value_type),
             Some(_) => self.read_mount_height_minus(),
             None => {
@@ -353,6 +354,11 @@ impl PointReader<'_> {
             PayloadFormat::Csv(format) => Origin::Csv(csv::read_columns(self.section, format)),
             _ => Origin::Json(Vec::new()),
         }
+    }
+
+    fn read_metrics(&self) -> Origin {
+        self.check_key("metric");
+        Origin::Metric(sparkplug::read_metrics(self.section))
     }
 
     /// Each format has its own key for the place of a value.
@@ -407,6 +413,9 @@ fn key_of(payload: &PayloadFormat) -> (&'static str, &'static str) {
         }
         PayloadFormat::Binary(_) => ("at", "write where the value stands in the bytes: `at: {offset: 0, type: u16}`"),
         PayloadFormat::Csv(_) => ("column", "write which column holds it: `column: 3`, counted from 1, or its name"),
+        PayloadFormat::Sparkplug(_) => {
+            ("metric", "write the metric's name as the birth has it, such as `metric: Level/mm`")
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use kerbside_runtime::{Backoff, Clock, Health, Metrics, Shutdown};
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -80,6 +81,8 @@ struct SeatState {
     waiting: Option<TcpStream>,
     /// Whether the bus holds one.
     is_held: bool,
+    /// Tells the bus that one has come.
+    arrived: Arc<Notify>,
 }
 
 /// A place at the desk for the modem of one bus; dropping it gives the place up.
@@ -173,6 +176,12 @@ impl Seat {
     /// Whether a connection waits that is newer than any that was taken.
     pub(super) fn has_news(&self) -> bool {
         lock(&self.state).waiting.is_some()
+    }
+
+    /// Waits until a connection comes, or has come since the last time. Losing the future loses no news.
+    pub(super) async fn arrived(&self) {
+        let arrived = Arc::clone(&lock(&self.state).arrived);
+        arrived.notified().await;
     }
 
     /// The newest connection, when one waits.
@@ -313,6 +322,7 @@ impl Counter {
         let mut state = lock(&state);
         let is_again = state.is_held || state.waiting.is_some();
         state.waiting = Some(stream);
+        state.arrived.notify_one();
         drop(state);
         self.tally.logins.inc();
         info!(source = self.config.name, modem, %peer, is_again, "modem dialled in");

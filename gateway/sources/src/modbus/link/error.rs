@@ -12,7 +12,7 @@ pub(in crate::modbus) enum ReadError {
     Connect(String),
     #[error("timeout after {} ms", .0.as_millis())]
     Timeout(Duration),
-    #[error("exception {} ({})", u8::from(*.0), exception_text(*.0))]
+    #[error("{}", exception_words(u8::from(*.0)))]
     Exception(ExceptionCode),
     #[error("answer of {answered} values where {asked} were asked for")]
     Length { answered: usize, asked: usize },
@@ -38,6 +38,11 @@ impl ReadError {
         use ExceptionCode::{IllegalDataAddress, IllegalDataValue};
         matches!(self, ReadError::Exception(IllegalDataAddress | IllegalDataValue))
     }
+}
+
+/// Number and meaning of an exception, as in [`RegisterFailure::EXCEPTION`](kerbside_model::RegisterFailure::EXCEPTION).
+pub(in crate::modbus) fn exception_words(exception: u8) -> String {
+    format!("exception {exception} ({})", exception_text(ExceptionCode::new(exception)))
 }
 
 /// What the codes mean (Modbus Application Protocol V1.1b3, section 7).

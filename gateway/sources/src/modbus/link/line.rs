@@ -1,10 +1,11 @@
 //! Turns questions into the answers of units, over one link at a time.
 //!
 //! One question is under way. The stream is taken out of the line for it and put back while it can still be trusted; a
-//! question that is cancelled takes the stream with it. On RTU a unit that has not answered in time owes an answer: the
-//! next question to it waits until the answer has come or as long again as the unit had time, and other units are
-//! asked meanwhile, because a frame says whose it is. So a late answer is never taken for the next one. On TCP answers
-//! of other transactions are dropped.
+//! question that is cancelled takes the stream with it. On RTU a unit that has not answered in time owes an answer: a
+//! question whose answer would look the same waits until the owed one has come or for the unit's timeout once more.
+//! Other units are asked meanwhile, and the unit itself for what has another function or length, because a frame says
+//! that much. An exception says no length: while another answer of its function is owed it counts only when nothing
+//! follows it. So a late answer is never taken for the next one. On TCP answers of other transactions are dropped.
 //!
 //! Nothing survives a crash. Metrics: see the module above.
 
@@ -48,6 +49,9 @@ const NETWORK_CALM_MIN: Duration = Duration::from_millis(50);
 /// A line that is not silent within this is given up.
 const CALM_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Answers that one unit may owe; before more questions the oldest is waited for.
+const DEBTS_MAX: usize = 8;
+
 /// Parts of an identification that are asked for at most; it has three objects.
 const IDENTIFICATION_PARTS_MAX: usize = 8;
 
@@ -60,9 +64,23 @@ pub struct Identification {
     pub server_id: Option<Vec<u8>>,
 }
 
+/// How far a unit has been asked who it is.
+#[derive(Debug, Default)]
+pub(in crate::modbus) struct Identifying {
+    found: Identification,
+    parts: usize,
+    from: u8,
+    /// It does not know function 43.
+    is_by_server_id: bool,
+}
+
+/// Connects a line of a test with its far side.
+#[cfg(test)]
+pub(in crate::modbus) type Dial = Box<dyn Fn() -> tokio::io::DuplexStream + Send + Sync>;
+
 /// The way to the units of one bus, made anew when it cannot be trusted.
 pub(in crate::modbus) struct Line {
-    config: LineConfig,
+    pub(super) config: LineConfig,
     /// Without the pauses.
     timing: LinkTiming,
     metrics: LineMetrics,
@@ -79,8 +97,21 @@ pub(in crate::modbus) struct Line {
     fruitless: u32,
     /// When the last request ended.
     ended_at: Option<Instant>,
-    /// Units that may still answer, on RTU. It outlives the connection: a converter may deliver to the next one.
-    owing: BTreeMap<u8, Debt>,
+    /// How long the last unit that answered has thought.
+    thought: Option<Duration>,
+    /// What units may still answer, on RTU. It outlives the connection: a converter may deliver to the next one.
+    owing: BTreeMap<u8, Vec<Debt>>,
+    /// Instead of the link.
+    #[cfg(test)]
+    pub(in crate::modbus) dial: Option<Dial>,
+}
+
+/// A question to a unit, and how long its answer is waited for; what bytes take on a serial line comes on top.
+#[derive(Clone, Copy)]
+struct Ask {
+    unit: u8,
+    question: Question,
+    wait: Duration,
 }
 
 /// A question whose answer did not come in time.
@@ -88,6 +119,14 @@ pub(in crate::modbus) struct Line {
 struct Debt {
     question: Question,
     until: Instant,
+}
+
+impl Debt {
+    /// Whether its answer could be taken for the one to another question.
+    fn looks_like(&self, question: &Question) -> bool {
+        let owed = &self.question;
+        owed.function() == question.function() && owed.answer_bytes_max() == question.answer_bytes_max()
+    }
 }
 
 enum Frames {
@@ -164,7 +203,10 @@ impl Line {
             connect_failure: None,
             fruitless: 0,
             ended_at: None,
+            thought: None,
             owing: BTreeMap::new(),
+            #[cfg(test)]
+            dial: None,
         }
     }
 
@@ -181,6 +223,14 @@ impl Line {
         }
     }
 
+    /// Waits until the modem has dialled in; for ever where none does. Losing the future loses no news.
+    pub(in crate::modbus) async fn modem_arrived(&self) {
+        match &self.seat {
+            Some(seat) => seat.arrived().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Why there is no connection to be had, when there is none.
     pub(in crate::modbus) fn connect_failure(&self) -> Option<&str> {
         self.connect_failure.as_deref()
@@ -193,53 +243,85 @@ impl Line {
 
     /// The registers, or the coils and discrete inputs as 0 and 1; as many as were asked for.
     pub(in crate::modbus) async fn read(&mut self, unit: u8, request: Request) -> Result<Vec<u16>, ReadError> {
-        match self.ask(unit, Question::Read(request)).await? {
+        self.read_within(unit, request, self.timeout(unit)).await
+    }
+
+    /// The same, with an answer that is waited for no longer than this, or than the unit's timeout.
+    pub(in crate::modbus) async fn read_within(
+        &mut self,
+        unit: u8,
+        request: Request,
+        wait: Duration,
+    ) -> Result<Vec<u16>, ReadError> {
+        let wait = wait.min(self.timeout(unit));
+        match self.ask(Ask { unit, question: Question::Read(request), wait }).await? {
             Answer::Words(words) => Ok(words),
             Answer::ServerId(_) | Answer::Objects { .. } => Err(ReadError::Mismatch),
         }
     }
 
+    /// How long the last unit that answered has thought, in real time: from the end of the request to the answer,
+    /// without what bytes take on a serial line that is known. Told once.
+    pub(in crate::modbus) fn take_thought(&mut self) -> Option<Duration> {
+        self.thought.take()
+    }
+
     /// What a unit says of itself: by function 43, or else 17. Units that know neither answer with an exception, or
     /// not at all.
     pub(in crate::modbus) async fn identify(&mut self, unit: u8) -> Result<Identification, ReadError> {
-        match self.identify_by_objects(unit).await {
-            Err(ReadError::Connect(cause)) => Err(ReadError::Connect(cause)),
-            Ok(found) => Ok(found),
-            Err(_) => match self.ask(unit, Question::ServerId).await? {
-                Answer::ServerId(bytes) => Ok(Identification { objects: Vec::new(), server_id: Some(bytes) }),
-                Answer::Words(_) | Answer::Objects { .. } => Err(ReadError::Mismatch),
-            },
-        }
-    }
-
-    async fn identify_by_objects(&mut self, unit: u8) -> Result<Identification, ReadError> {
-        let mut found = Identification::default();
-        let mut from = 0;
-        for _ in 0..IDENTIFICATION_PARTS_MAX {
-            let Answer::Objects { objects, next } = self.ask(unit, Question::Identification { from }).await? else {
-                return Err(ReadError::Mismatch);
-            };
-            let text = |(number, bytes): (u8, Vec<u8>)| (number, String::from_utf8_lossy(&bytes).trim().to_owned());
-            found.objects.extend(objects.into_iter().map(text));
-            match next {
-                Some(next) => from = next,
-                None => break,
+        let mut identifying = Identifying::default();
+        loop {
+            if let Some(found) = self.identify_further(unit, &mut identifying).await? {
+                return Ok(found);
             }
         }
-        Ok(found)
     }
 
-    async fn ask(&mut self, unit: u8, question: Question) -> Result<Answer, ReadError> {
+    /// One request of an identification; what was found when it was the last.
+    pub(in crate::modbus) async fn identify_further(
+        &mut self,
+        unit: u8,
+        identifying: &mut Identifying,
+    ) -> Result<Option<Identification>, ReadError> {
+        let wait = self.timeout(unit);
+        if identifying.is_by_server_id {
+            return match self.ask(Ask { unit, question: Question::ServerId, wait }).await? {
+                Answer::ServerId(bytes) => Ok(Some(Identification { objects: Vec::new(), server_id: Some(bytes) })),
+                Answer::Words(_) | Answer::Objects { .. } => Err(ReadError::Mismatch),
+            };
+        }
+        let question = Question::Identification { from: identifying.from };
+        let (objects, next) = match self.ask(Ask { unit, question, wait }).await {
+            Ok(Answer::Objects { objects, next }) => (objects, next),
+            Err(ReadError::Connect(cause)) => return Err(ReadError::Connect(cause)),
+            Ok(Answer::Words(_) | Answer::ServerId(_)) | Err(_) => {
+                identifying.is_by_server_id = true;
+                return Ok(None);
+            }
+        };
+        let text = |(number, bytes): (u8, Vec<u8>)| (number, String::from_utf8_lossy(&bytes).trim().to_owned());
+        identifying.found.objects.extend(objects.into_iter().map(text));
+        identifying.parts += 1;
+        match next.filter(|_| identifying.parts < IDENTIFICATION_PARTS_MAX) {
+            Some(next) => identifying.from = next,
+            None => return Ok(Some(std::mem::take(&mut identifying.found))),
+        }
+        Ok(None)
+    }
+
+    async fn ask(&mut self, ask: Ask) -> Result<Answer, ReadError> {
+        // What nobody took was another unit's.
+        self.thought = None;
         self.drop_stale_connection();
         let Some(connection) = self.connection.take() else {
             let connection = self.connect().await?;
-            return self.ask_over(connection, unit, question).await;
+            return self.ask_over(connection, ask).await;
         };
-        match self.ask_over(connection, unit, question).await {
+        match self.ask_over(connection, ask).await {
             // The other side may have hung up since the last poll, which is no failure of this one.
             Err(ReadError::Lost(_)) => {
                 let connection = self.connect().await?;
-                self.ask_over(connection, unit, question).await
+                self.ask_over(connection, ask).await
             }
             result => result,
         }
@@ -260,16 +342,11 @@ impl Line {
     }
 
     /// Asks, counts, and keeps the connection when it can still be trusted afterwards.
-    async fn ask_over(
-        &mut self,
-        mut connection: Connection,
-        unit: u8,
-        question: Question,
-    ) -> Result<Answer, ReadError> {
-        let prepared = self.prepare(&mut connection, unit).await;
+    async fn ask_over(&mut self, mut connection: Connection, ask: Ask) -> Result<Answer, ReadError> {
+        let prepared = self.prepare(&mut connection, &ask).await;
         let began = Clock::stamp();
         let result = match prepared {
-            Ok(()) => self.exchange(&mut connection, unit, question).await,
+            Ok(()) => self.exchange(&mut connection, ask).await,
             Err(error) => Err(error),
         };
         let ended = Clock::stamp();
@@ -284,11 +361,10 @@ impl Line {
                 connection.deaf = 0;
                 self.fruitless = 0;
                 self.backoff.reset();
-                self.owing.remove(&unit);
             }
             Err(ReadError::Lost(_)) => {
-                let until = ended + self.timeout(unit);
-                if let Some(debt) = self.owing.get_mut(&unit) {
+                let until = ended + self.timeout(ask.unit);
+                if let Some(debt) = self.owing.get_mut(&ask.unit).and_then(|debts| debts.last_mut()) {
                     debt.until = until;
                 }
                 if !connection.has_answered {
@@ -326,12 +402,8 @@ impl Line {
     }
 
     /// Sends a question and waits for its answer.
-    async fn exchange(
-        &mut self,
-        connection: &mut Connection,
-        unit: u8,
-        question: Question,
-    ) -> Result<Answer, ReadError> {
+    async fn exchange(&mut self, connection: &mut Connection, ask: Ask) -> Result<Answer, ReadError> {
+        let Ask { unit, question, wait } = ask;
         let mut request = Vec::with_capacity(16);
         match &mut connection.frames {
             Frames::Rtu(rtu) => {
@@ -340,28 +412,66 @@ impl Line {
             }
             Frames::Mbap(mbap) => mbap.write(unit, &question, &mut request),
         }
-        let timeout = self.timeout(unit);
-        let bytes = request.len() + question.answer_bytes_max() + self.timing.overhead_bytes as usize;
         // What a unit has time for is to think; what the line takes for the bytes comes on top.
-        let wire_time = self.timing.character.saturating_mul(bytes as u32);
-        let until = Clock::stamp() + timeout + wire_time;
+        let (began, wire_time) = (Clock::stamp(), self.wire_time(&question));
+        let until = began + wait + wire_time;
         if self.config.link.is_rtu() {
-            self.owing.insert(unit, Debt { question, until: until + timeout });
+            let debt = Debt { question, until: until + self.timeout(unit) };
+            self.owing.entry(unit).or_default().push(debt);
         }
         match tokio::time::timeout_at(until.into(), connection.stream.write_all(&request)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(ReadError::Lost(error)),
             Err(_) => return Err(ReadError::Lost(io::ErrorKind::TimedOut.into())),
         }
+        // An exception that may be the one to an earlier question.
+        let mut doubtful = None;
         loop {
             if !connection.receive(until).await? {
-                return Err(complaint(connection).unwrap_or(ReadError::Timeout(timeout)));
+                // Either may still come, so both stay owed.
+                let complaint = || complaint(connection).unwrap_or(ReadError::Timeout(wait));
+                return Err(doubtful.unwrap_or_else(complaint));
             }
             connection.deaf = 0;
-            if let Some(result) = connection.take(unit, &question) {
-                connection.is_odd = matches!(&connection.frames, Frames::Rtu(rtu) if rtu.has_rest());
-                return result;
+            while let Some(result) = connection.take(unit, &question) {
+                match result {
+                    Err(error @ ReadError::Exception(_)) if doubtful.is_none() && self.may_be_late(&ask) => {
+                        doubtful = Some(error);
+                    }
+                    result => {
+                        connection.is_odd = matches!(&connection.frames, Frames::Rtu(rtu) if rtu.has_rest());
+                        if matches!(result, Ok(_) | Err(ReadError::Exception(_))) {
+                            self.thought = Some((Clock::stamp() - began).saturating_sub(wire_time));
+                        }
+                        self.settle_debts(&ask, doubtful.is_some());
+                        return result;
+                    }
+                }
             }
+        }
+    }
+
+    /// What the bytes of a question and its answer take on a serial line.
+    pub(super) fn wire_time(&self, question: &Question) -> Duration {
+        let bytes = question.bytes() + question.answer_bytes_max() + 2 * self.timing.overhead_bytes as usize;
+        self.timing.character.saturating_mul(bytes as u32)
+    }
+
+    /// Whether an exception may be the answer to an earlier question, which the unit still owes.
+    fn may_be_late(&self, ask: &Ask) -> bool {
+        self.owing.get(&ask.unit).is_some_and(|debts| oldest_like(debts, ask).is_some())
+    }
+
+    /// The answer that the last question has made the unit owe has come, and before it perhaps one that is older.
+    fn settle_debts(&mut self, ask: &Ask, has_late_exception: bool) {
+        let Some(debts) = self.owing.get_mut(&ask.unit) else { return };
+        if has_late_exception && let Some(position) = oldest_like(debts, ask) {
+            debts.remove(position);
+            self.metrics.count_late(1);
+        }
+        debts.pop();
+        if debts.is_empty() {
+            self.owing.remove(&ask.unit);
         }
     }
 
@@ -371,18 +481,16 @@ impl Line {
 
     /// Makes sure that the next bytes which come are the answer to the next request, as far as that can be done, and
     /// that the units have had their pause.
-    async fn prepare(&mut self, connection: &mut Connection, unit: u8) -> Result<(), ReadError> {
+    async fn prepare(&mut self, connection: &mut Connection, ask: &Ask) -> Result<(), ReadError> {
         if self.config.link.is_rtu() {
-            if let Some(debt) = self.owing.remove(&unit) {
-                self.wait_out(connection, unit, debt).await?;
-            }
+            self.wait_out(connection, ask).await?;
             // An end that was there before the request is noticed here, so that nothing is owed.
             let discarded = connection.stream.discard().map_err(ReadError::Lost)?;
             if discarded > 0 || connection.is_odd {
                 self.calm(connection).await?;
             }
         }
-        let own_pause = self.config.units.get(&unit).and_then(|patience| patience.pause);
+        let own_pause = self.config.units.get(&ask.unit).and_then(|patience| patience.pause);
         let pause = own_pause.unwrap_or(self.config.pause).max(self.timing.silence);
         let Some(ended_at) = self.ended_at else { return Ok(()) };
         let left = pause.saturating_sub(Clock::stamp().saturating_duration_since(ended_at));
@@ -392,8 +500,33 @@ impl Line {
         Ok(())
     }
 
-    /// Waits for an answer that a unit owes, for as long as it may come.
-    async fn wait_out(&mut self, connection: &mut Connection, unit: u8, debt: Debt) -> Result<(), ReadError> {
+    /// Waits for answers that a unit owes and that could be taken for the next one, for as long as they may come.
+    async fn wait_out(&mut self, connection: &mut Connection, ask: &Ask) -> Result<(), ReadError> {
+        let now = Clock::stamp();
+        let Some(mut debts) = self.owing.remove(&ask.unit) else { return Ok(()) };
+        debts.retain(|debt| debt.until > now);
+        let is_waited_for = |debt: &Debt, waiting: usize| waiting >= DEBTS_MAX || debt.looks_like(&ask.question);
+        let mut kept = Vec::new();
+        while !debts.is_empty() {
+            let debt = debts.remove(0);
+            if !is_waited_for(&debt, kept.len() + debts.len() + 1) {
+                kept.push(debt);
+                continue;
+            }
+            if let Err(error) = self.wait_for(connection, ask.unit, debt).await {
+                kept.push(debt);
+                kept.extend(debts);
+                self.owing.insert(ask.unit, kept);
+                return Err(error);
+            }
+        }
+        if !kept.is_empty() {
+            self.owing.insert(ask.unit, kept);
+        }
+        Ok(())
+    }
+
+    async fn wait_for(&self, connection: &mut Connection, unit: u8, debt: Debt) -> Result<(), ReadError> {
         if let Frames::Rtu(rtu) = &mut connection.frames {
             rtu.look_again();
         }
@@ -402,16 +535,8 @@ impl Line {
                 self.metrics.count_late(1);
                 return Ok(());
             }
-            if Clock::stamp() >= debt.until {
+            if Clock::stamp() >= debt.until || !connection.receive(debt.until).await? {
                 return Ok(());
-            }
-            match connection.receive(debt.until).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(error) => {
-                    self.owing.insert(unit, debt);
-                    return Err(error);
-                }
             }
         }
     }
@@ -477,6 +602,12 @@ impl Line {
     async fn open(&mut self) -> Result<Connection, String> {
         let timeout = self.config.connect_timeout;
         let gauge = self.metrics.connected.clone();
+        #[cfg(test)]
+        if let Some(dial) = &self.dial {
+            let frames =
+                if self.config.link.is_rtu() { Frames::Rtu(Rtu::default()) } else { Frames::Mbap(Mbap::default()) };
+            return Ok(Connection::new(Stream::Memory(dial()), frames, gauge, None));
+        }
         let connection = match &self.config.link {
             Link::Tcp(endpoint) => {
                 let stream = connect(endpoint, timeout).await?;
@@ -498,6 +629,12 @@ impl Line {
         };
         Ok(connection)
     }
+}
+
+/// The oldest question of the same function before the last one, whose exception would look like that to the last one.
+fn oldest_like(debts: &[Debt], ask: &Ask) -> Option<usize> {
+    let (_, before) = debts.split_last()?;
+    before.iter().position(|debt| debt.question.function() == ask.question.function())
 }
 
 /// Why there was no answer, where bytes came that were none.

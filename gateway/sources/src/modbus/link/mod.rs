@@ -23,8 +23,8 @@ pub use config::{
     SerialLine, UnitPatience, UsbName,
 };
 pub use desk::ModemDesk;
-pub(super) use error::ReadError;
+pub(super) use error::{ReadError, exception_words};
 pub use line::Identification;
-pub(super) use line::Line;
+pub(super) use line::{Identifying, Line};
 #[cfg(test)]
 use question::Question;

@@ -95,6 +95,15 @@ impl Question {
         }
     }
 
+    /// How long the body of the request is.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Question::Read(_) => 5,
+            Question::ServerId => 1,
+            Question::Identification { .. } => 4,
+        }
+    }
+
     /// How long a sound answer is at most: for the time that it takes.
     pub(super) fn answer_bytes_max(&self) -> usize {
         match self {

@@ -131,9 +131,13 @@ impl Rtu {
                     at += bytes;
                 }
                 result => {
-                    let has_rest = at + bytes < self.buffer.len();
+                    // What stands behind an exception may be the answer, if that was a late one.
+                    let rest = self.buffer.split_off(at + bytes);
                     self.clear();
-                    self.has_rest = has_rest;
+                    self.has_rest = !rest.is_empty();
+                    if result.is_err() {
+                        self.buffer = rest;
+                    }
                     return Some(result);
                 }
             }

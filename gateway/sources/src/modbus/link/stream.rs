@@ -3,7 +3,7 @@
 //! Nothing is kept over a crash; no metrics.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -32,6 +32,9 @@ const KEEPALIVE_QUESTIONS: u32 = 3;
 pub(super) enum Stream {
     Tcp(TcpStream),
     Serial(AsyncFd<SerialPort>),
+    /// Without a kernel between, so that a test can have a time of its own.
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 impl Stream {
@@ -75,6 +78,8 @@ impl Stream {
                 buffer.extend_from_slice(&bytes[..count]);
                 Ok(count)
             }
+            #[cfg(test)]
+            Stream::Memory(stream) => stream.read_buf(buffer).await,
         }
     }
 
@@ -90,6 +95,8 @@ impl Stream {
                 }
                 Ok(())
             }
+            #[cfg(test)]
+            Stream::Memory(stream) => stream.write_all(bytes).await,
         }
     }
 
@@ -98,22 +105,25 @@ impl Stream {
         let mut bytes = [0; READ_BYTES];
         let mut discarded = 0;
         while discarded < DISCARD_BYTES_MAX {
-            match rustix::io::read(self.as_fd(), &mut bytes) {
+            match self.read_now(&mut bytes) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => discarded += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(discarded)
     }
-}
 
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    fn read_now(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Serial(port) => port.get_ref().as_fd(),
+            Stream::Tcp(stream) => Ok(rustix::io::read(stream.as_fd(), bytes)?),
+            Stream::Serial(port) => Ok(rustix::io::read(port.get_ref().as_fd(), bytes)?),
+            #[cfg(test)]
+            Stream::Memory(stream) => {
+                let read = futures_util::FutureExt::now_or_never(stream.read(bytes));
+                read.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+            }
         }
     }
 }

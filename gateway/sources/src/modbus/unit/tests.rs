@@ -38,6 +38,7 @@ fn unit_of(plan: &UnitPlan) -> Unit {
         probe_wait_max: Duration::from_secs(60),
         quarantine: QUARANTINE,
         frame_spread_max: Duration::from_secs(1),
+        owing: Duration::ZERO,
     };
     Unit::new(plan, START, surroundings)
 }
@@ -266,7 +267,13 @@ fn holes_in_the_map_of_a_unit_cost_no_good_register_a_single_poll() {
 }
 
 /// A pace with which a request that is met with silence is left alone for ten minutes.
-const HARMFUL: Pace = Pace { harm: Duration::from_secs(3), harmless_below: Duration::ZERO, share: 0.005 };
+const HARMFUL: Pace = Pace {
+    full: Duration::from_secs(3),
+    short: Duration::from_millis(250),
+    others: Duration::ZERO,
+    harmless_below: Duration::from_millis(500),
+    share: 0.005,
+};
 
 /// A unit of which one place is left alone for want of an answer, and another one may be asked.
 fn half_suspected() -> Unit {
@@ -313,6 +320,56 @@ fn a_clock_that_is_set_back_does_not_keep_a_suspected_place_from_being_asked() {
     let later = earlier.plus(Duration::from_secs(601));
     let (read, _) = poll(&mut unit, later, |_| Ok(()));
     assert_eq!(registers_of(&read), BTreeSet::from([0, 100]));
+}
+
+#[test]
+fn a_unit_that_owes_an_answer_like_the_next_one_is_not_asked_before_that_may_have_come() {
+    let owing = Duration::from_secs(3);
+    for (count, expected) in [(1, owing), (2, PERIOD)] {
+        // The place at 100 is silent; the one at 0 looks like it, or does not.
+        let value = if count == 1 { RegisterType::U16 } else { RegisterType::U32 };
+        let mut unit = unit(vec![field(0, value), field(100, RegisterType::U16)]);
+        unit.surroundings.owing = owing;
+        poll(&mut unit, START, |request| if request.address == 100 { Err(timeout()) } else { Ok(()) });
+        assert_eq!(unit.due(), START.plus(expected));
+    }
+}
+
+#[test]
+fn scouts_come_to_every_place_and_begin_with_the_one_that_was_answered() {
+    for count in 1..100 {
+        let places: Vec<Request> =
+            (0..count).map(|address| Request { table: RegisterTable::Holding, address, count: 1 }).collect();
+        let mut scouts = Scouts::default();
+        let mut asked = BTreeSet::new();
+        for _ in 0..count {
+            let scout = scouts.next(&places);
+            asked.insert(scout);
+            scouts.note(scout, false);
+        }
+        assert_eq!(asked.len(), places.len(), "{count} places");
+        let good = places[places.len() / 3];
+        scouts.note(good, true);
+        assert_eq!(scouts.next(&places), good);
+    }
+}
+
+#[test]
+fn a_place_that_is_busy_when_it_is_asked_first_is_read_as_planned_or_told_as_missing() {
+    let mut unit = unit(vec![field(0, RegisterType::U16), field(1_000, RegisterType::U16)]);
+    let mut at = START;
+    for _ in 0..2 {
+        poll(&mut unit, at, |_| Err(timeout()));
+        at = unit.due();
+    }
+    let is_first = std::cell::Cell::new(true);
+    let busy = |_| {
+        let busy = ReadError::Exception(ExceptionCode::ServerDeviceBusy);
+        if is_first.replace(false) { Err(busy) } else { Ok(()) }
+    };
+    let (read, asked) = poll(&mut unit, at, busy);
+    assert_eq!((asked[0].address, asked[0].count), (0, 1), "it is asked for one place first: {asked:?}");
+    assert_eq!(registers_of(&read), BTreeSet::from([0, 1_000]), "{asked:?}");
 }
 
 #[test]

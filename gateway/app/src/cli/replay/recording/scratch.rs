@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use kerbside_engine::Engine;
-use kerbside_model::{Alarm, Case, CaseEvent, Effects, Input, Site, StoredInput, Timestamp, UndecodedReason};
+use kerbside_model::{
+    Alarm, Case, CaseEvent, Effects, FrameAgain, Input, Site, StoredInput, Timestamp, UndecodedReason,
+};
 use kerbside_runtime::{Clock, Health, Metrics};
 use kerbside_store::recording::RecordedStep;
 use kerbside_store::{AlarmQuery, CaseQuery, Commit, PAGE_ITEMS_MAX, Store, StoreConfig};
@@ -282,7 +284,8 @@ fn input_of(stored: StoredInput, site_of: &dyn Fn(&str) -> anyhow::Result<Arc<Si
         StoredInput::Platform(status) => Input::Platform(status),
         StoredInput::Source(status) => Input::Source(status),
         StoredInput::Gateway(condition) => Input::Gateway(condition),
-        StoredInput::Again(frames) => Input::Again(frames),
+        StoredInput::Again(frames) => Input::Again(frames.into_iter().map(FrameAgain::from).collect()),
+        StoredInput::ReadAgain(frames) => Input::Again(frames),
         StoredInput::Step(_) | StoredInput::Notes(_) => return Ok(None),
     }))
 }

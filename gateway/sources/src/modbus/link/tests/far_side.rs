@@ -23,6 +23,8 @@ const LOOK_AWAY: Duration = Duration::from_millis(1);
 pub(super) enum Reply {
     Values,
     Exception(u8),
+    /// The same, after this time, whatever else is asked meanwhile.
+    LateException(Duration, u8),
     Nothing,
     /// The right values, after this time, whatever else is asked meanwhile.
     Late(Duration),
@@ -134,21 +136,23 @@ where
     while let Some((request, bytes)) = receive(&mut reader).await {
         asked.lock().unwrap().push(request);
         let reply = script(request);
+        let exception = |code| frame(request.unit, &[request.function | 0x80, code]);
         let values = frame(request.unit, &body(request));
         let elsewhere = Asked { address: request.address.wrapping_add(1_000), ..request };
         let pieces: Vec<Vec<u8>> = match reply {
             Reply::Nothing => continue,
             Reply::Close => return,
-            Reply::Late(delay) => {
+            Reply::Late(delay) | Reply::LateException(delay, _) => {
+                let late = if let Reply::LateException(_, code) = reply { exception(code) } else { values };
                 let writer = Arc::clone(&writer);
                 tokio::spawn(async move {
                     tokio::time::sleep(delay).await;
-                    drop(writer.lock().await.write_all(&values).await);
+                    drop(writer.lock().await.write_all(&late).await);
                 });
                 continue;
             }
             Reply::Values => vec![values],
-            Reply::Exception(code) => vec![frame(request.unit, &[request.function | 0x80, code])],
+            Reply::Exception(code) => vec![exception(code)],
             Reply::Noise(noise) => vec![[noise, values].concat()],
             Reply::Pieces => values.chunks(values.len().div_ceil(3)).map(<[u8]>::to_vec).collect(),
             Reply::BadChecksum => {
