@@ -19,12 +19,14 @@ mod traffic;
 mod wait;
 
 mod alone;
+mod backtests;
 mod channels;
 mod commands;
 mod commissioning;
 mod database;
 mod demo;
 mod frames;
+mod incidents;
 mod installer;
 mod interface;
 mod kills;

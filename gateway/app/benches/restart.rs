@@ -14,6 +14,7 @@ use std::time::Duration;
 use kerbside_app::pipeline::recover;
 use kerbside_engine::{ENGINE_VERSION, Engine};
 use kerbside_model::document::Problems;
+use kerbside_model::incident::IncidentPolicy;
 use kerbside_model::inventory::Device;
 use kerbside_model::profile::parse_profile_text;
 use kerbside_model::site::{CasePolicy, FrameLimits, LEDGER, SiteFacts};
@@ -77,6 +78,7 @@ fn site(devices: usize) -> Arc<Site> {
         cases,
         duty: Vec::new(),
         limits: FrameLimits::default(),
+        incidents: IncidentPolicy::default(),
     }))
 }
 

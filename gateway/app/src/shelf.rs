@@ -55,7 +55,7 @@ pub fn read_profile(
         return None;
     }
     if let Some(profile) = &mut profile {
-        profile.payload.put_zone(zone);
+        profile.put_zone(zone);
         if let Some(problem) = check_codec(profile) {
             problems.push(broken_codec(document, profile, problem));
             return None;

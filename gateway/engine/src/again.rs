@@ -19,7 +19,7 @@ impl Engine {
         mut observations: Observations,
         effects: &mut Effects,
     ) -> Observations {
-        let bench = Bench { site: &self.site, decoders: &self.decoders, certainty: self.certainty() };
+        let bench = Bench { site: &self.site, decoders: &self.decoders, certainty: self.certainty(), notes: &[] };
         let mut reader = Rereader::new(bench);
         let before = observations.len();
         for again in frames {

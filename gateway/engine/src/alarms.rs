@@ -1,7 +1,7 @@
 //! From detectors to alarms: one alarm for each condition of a device, whatever the number of rules that find it.
 
 use kerbside_model::id::hashed;
-use kerbside_model::profile::Profile;
+use kerbside_model::profile::{Detector, Profile};
 use kerbside_model::{Alarm, AlarmState, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,11 @@ impl Conditions {
         self.get_mut(condition)?.alarm.as_deref_mut()
     }
 
+    /// Whether none was ever wrong.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Every condition that was ever wrong, with its position in the profile.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &ConditionState)> {
         self.0.iter().map(|(position, slot)| (usize::from(*position), slot))
@@ -99,14 +104,7 @@ pub(crate) fn settle(
     at: Timestamp,
     explain: Explain<'_>,
 ) -> Change {
-    let strongest = profile
-        .detectors
-        .iter()
-        .enumerate()
-        .filter(|(position, detector)| {
-            usize::from(detector.condition) == condition && state.detectors[*position].is_active()
-        })
-        .max_by_key(|(_, detector)| detector.severity);
+    let strongest = strongest(state, profile, condition);
     let standing = state.conditions.alarm(condition).is_some();
     match (strongest, standing) {
         (None, false) => Change::None,
@@ -150,6 +148,18 @@ pub(crate) fn settle(
     }
 }
 
+/// The worst of the detectors that hold a condition up, with its position.
+pub(crate) fn strongest<'a>(
+    state: &DeviceState,
+    profile: &'a Profile,
+    condition: usize,
+) -> Option<(usize, &'a Detector)> {
+    let of_condition = profile.detectors.iter().enumerate().filter(|(position, detector)| {
+        usize::from(detector.condition) == condition && state.detectors[*position].is_active()
+    });
+    of_condition.max_by_key(|(_, detector)| detector.severity)
+}
+
 /// A new episode.
 pub(crate) fn raise(
     slot: &mut ConditionState,
@@ -175,5 +185,6 @@ pub(crate) fn raise(
         suppressed: None,
         case_id: None,
         acknowledged: None,
+        evidence: None,
     }));
 }

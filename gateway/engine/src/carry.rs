@@ -25,7 +25,7 @@ pub(crate) fn carry_over(
                 continue;
             }
             if is_same(detector, forerunner) && guards_of(profile, detector) == guards_of(old_profile, forerunner) {
-                *slot = *known;
+                *slot = known.clone();
                 break;
             }
             if known.is_active() {
@@ -54,6 +54,8 @@ pub(crate) fn carry_over(
         }
         *state.conditions.entry(place) = slot;
     }
+    // Tests begin anew: their points may be others.
+    old.quality = state.quality;
     (old.detectors, old.conditions) = (state.detectors, state.conditions);
     (old, dropped)
 }
@@ -71,9 +73,10 @@ fn guards_of<'a>(profile: &'a Profile, detector: &'a Detector) -> Vec<(&'a str, 
 
 /// Whether two detectors do the same, but for the positions that they name.
 fn is_same(detector: &Detector, other: &Detector) -> bool {
-    let Detector { condition: _, point: _, when: _, severity, rule, hold, count, clear_hold } = other;
+    let Detector { condition: _, point: _, when: _, severity, rule, hold, count, clear_hold, during, zone } = other;
     (&detector.severity, &detector.rule, &detector.hold, &detector.count, &detector.clear_hold)
         == (severity, rule, hold, count, clear_hold)
+        && (&detector.during, &detector.zone) == (during, zone)
 }
 
 /// Alarms of what is no longer in the inventory end without good data, and say so.

@@ -176,6 +176,29 @@ impl Cases {
         record.notify(ctx, &channels, NoticeReason::Worsened, 1, "");
     }
 
+    /// The open case of a device and condition.
+    pub(crate) fn open_on(&self, device: &str, condition: &str) -> Option<String> {
+        let mut cases = self.records.values().map(|record| &record.case).filter(|case| !case.state.is_final());
+        cases.find(|case| case.device == device && case.condition == condition).map(|case| case.id.clone())
+    }
+
+    /// What an incident's case says has changed.
+    pub(crate) fn restate(&mut self, id: &str, severity: Severity, texts: &(String, String)) {
+        let Some(record) = self.records.get_mut(id).filter(|record| !record.case.state.is_final()) else { return };
+        record.case.severity = record.case.severity.max(severity);
+        record.case.report.severity = record.case.severity;
+        record.case.report.explanation.clone_from(&texts.0);
+        record.case.report.explanation_zh.clone_from(&texts.1);
+    }
+
+    /// An incident behind this case has changed: a line of history, and the first step of the duty hears of it.
+    pub(crate) fn tell(&mut self, ctx: &mut Context<'_>, id: &str, reason: NoticeReason, (note, detail): (&str, &str)) {
+        let Some(record) = self.records.get_mut(id).filter(|record| !record.case.state.is_final()) else { return };
+        record.event(ctx, KERBSIDE, note);
+        let channels = first_channels(ctx.site);
+        record.notify(ctx, &channels, reason, 1, detail);
+    }
+
     /// The sensor says that the condition is over. The platform decides about the case; the ledger waits a while.
     pub(crate) fn clear(&mut self, ctx: &mut Context<'_>, id: &str) {
         let Some(record) = self.records.get_mut(id) else { return };

@@ -12,6 +12,8 @@ use crate::cases::KERBSIDE;
 use crate::decode::Decoders;
 use crate::device::DeviceState;
 use crate::engine::interval_of;
+use crate::grouping::Families;
+use crate::kin::Kin;
 
 /// Whether devices could be heard before.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ impl Engine {
         let old_site = std::mem::replace(&mut self.site, Arc::clone(site));
         self.carry_devices(&old_site, hearing, at, effects);
         self.decoders = Decoders::new(site);
+        self.kin = Kin::of(site, &self.decoders);
+        self.families = Families::of(site);
         self.pace = Pace::of(&site.facts().limits);
         match hearing {
             // Sources may be gone. Those that are there tell their state at every start.
@@ -51,6 +55,7 @@ impl Engine {
             state.forget_future(at);
         }
         self.cases.forget_future(at);
+        self.refresh_incidents(at);
         for case_id in self.match_cases() {
             let (mut ctx, cases) = self.case_context(at, effects);
             cases.orphan(&mut ctx, &case_id);
@@ -68,6 +73,10 @@ impl Engine {
         for position in 0..self.devices.len() {
             let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
             self.reconsider(index, at, effects);
+        }
+        for case_id in self.lost_incident_cases() {
+            let (mut ctx, cases) = self.case_context(at, effects);
+            cases.orphan(&mut ctx, &case_id);
         }
     }
 

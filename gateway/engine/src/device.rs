@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kerbside_model::profile::{Detector, Guard, GuardTest, Profile, Rule};
-use kerbside_model::{DuplicateReason, MaskKind, PointReading, Timestamp};
+use kerbside_model::inventory::Device;
+use kerbside_model::profile::{Condition, Detector, Guard, GuardTest, Profile, Rule};
+use kerbside_model::{DuplicateReason, MaskKind, PointReading, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::alarms::Conditions;
 use crate::budget::Budget;
 use crate::decode::Scratch;
-use crate::detect::{DetectorState, Phase, Verdict};
+use crate::detect::{DetectorState, Phase, Sight, Verdict};
 use crate::drift::Drift;
 use crate::duplicates::{Arrival, LATE_AFTER, Recent};
 use crate::last::LastReadings;
+use crate::local::{Clock, Local};
+use crate::quality::QualityState;
 use crate::uplinks::Uplinks;
 
 /// Two frames of a device whose clock is wrong are as far apart by its clock as by ours, give or take this ...
@@ -63,6 +66,8 @@ pub(crate) struct DeviceState {
     /// How far its clock is off.
     pub(crate) drift: Drift,
     pub(crate) last: LastReadings,
+    /// By these a reading is compared with those before it.
+    pub(crate) quality: QualityState,
     pub(crate) detectors: Vec<DetectorState>,
     pub(crate) conditions: Conditions,
     pub(crate) masks: Vec<Mask>,
@@ -82,6 +87,18 @@ impl DeviceState {
     pub(crate) fn fit(&mut self, profile: &Profile) {
         self.last.resize(profile.points.len());
         self.detectors.resize(profile.detectors.len(), DetectorState::default());
+    }
+
+    /// Notes that a source heard it; whether it was another one before.
+    pub(crate) fn hear(&mut self, source: &Arc<str>, at: Timestamp) -> bool {
+        // Never back, when two sources overtake one another: a timer may fire early, not late.
+        self.heard_at = self.heard_at.max(Some(at));
+        self.gone_at = None;
+        let has_moved = self.heard_on.as_ref() != Some(source);
+        if has_moved {
+            self.heard_on = Some(Arc::clone(source));
+        }
+        has_moved
     }
 
     /// How a frame with these readings has come before, if it has; else it is remembered.
@@ -140,24 +157,27 @@ impl DeviceState {
         self.last_frame = (observed_at.min(now), received_at.min(now));
         self.budget.forget_future(now);
         self.last.forget_future(now);
-        for detector in &mut self.detectors {
-            detector.since = detector.since.min(now);
-        }
+        self.quality.forget_future(now);
+        self.detectors.iter_mut().for_each(|detector| detector.forget_future(now));
     }
 
     /// Runs the detectors whose points came in a frame. Gives the conditions to be settled, a bit for each position.
     pub(crate) fn run_detectors(
         &mut self,
-        detectors: &[Detector],
+        profile: &Profile,
         scratch: &Scratch,
         heard: bool,
         at: Timestamp,
+        local: Option<&Local>,
     ) -> u64 {
-        let DeviceState { last, detectors: slots, conditions, .. } = self;
+        let DeviceState { last, detectors: slots, conditions, listening_since, masks, .. } = self;
+        let is_permitted = masks.iter().any(|mask| mask.kind == MaskKind::Permit && mask.from <= at && at < mask.until);
         let mut touched_conditions = 0;
-        for (slot, detector) in slots.iter_mut().zip(detectors) {
+        for (slot, detector) in slots.iter_mut().zip(&profile.detectors) {
             let verdict = match detector.point {
                 None if heard => {
+                    slot.hear(&detector.rule, at, *listening_since);
+                    follow_rise(slot, &detector.rule, scratch, last);
                     slot.advance(detector, Verdict::Fine, at);
                     Verdict::Fine
                 }
@@ -167,18 +187,29 @@ impl DeviceState {
                     if !came && !detector.when.iter().any(|guard| scratch.came(guard.point)) {
                         continue;
                     }
-                    let verdict = judge(slot, detector, point, last);
+                    let trust = Trust::of(detector, &profile.conditions[usize::from(detector.condition)]);
+                    let view = View { last, local, came, is_permitted };
+                    let (verdict, is_sure) = judge(slot, detector, point, &view, trust);
                     // A reading that is looked at again because of a guard is not another one of `count`.
-                    let is_counted = slot.phase == Phase::Rising && verdict == Verdict::Wrong;
+                    let is_counted = match verdict {
+                        Verdict::Wrong => slot.phase == Phase::Rising,
+                        Verdict::Near => true,
+                        _ => false,
+                    };
                     if came || !is_counted {
-                        slot.advance(detector, verdict, at);
+                        match is_sure {
+                            true => slot.advance_surely(detector, verdict, at),
+                            false => slot.advance_on_suspicion(detector, verdict, at),
+                        }
                     }
                     verdict
                 }
             };
             let is_news = match verdict {
                 Verdict::Wrong => true,
-                Verdict::Fine | Verdict::Between => conditions.alarm(usize::from(detector.condition)).is_some(),
+                Verdict::Fine | Verdict::Between | Verdict::Near | Verdict::Doubtful => {
+                    conditions.alarm(usize::from(detector.condition)).is_some()
+                }
                 Verdict::Unknown => false,
             };
             if is_news {
@@ -188,15 +219,32 @@ impl DeviceState {
         touched_conditions
     }
 
-    /// When the silence detector is due, counted from the last frame or from when we began to listen; at once for a device
-    /// that is gone.
-    pub(crate) fn silent_at(&self, rule: &Rule, interval: Option<Duration>) -> Option<Timestamp> {
-        let Rule::Silence { after, missed } = rule else { return None };
-        if self.gone_at.is_some() {
-            return self.gone_at;
+    /// When the silence detector at this position is due, counted from the last frame or from when we began to
+    /// listen; at once for a device that is gone.
+    pub(crate) fn silent_at(
+        &self,
+        position: usize,
+        detector: &Detector,
+        interval: Option<Duration>,
+        (clock, device): (&Clock, &Device),
+    ) -> Option<Timestamp> {
+        let patience = self.detectors[position].patience(&detector.rule, interval)?;
+        let due = self.gone_at.unwrap_or_else(|| self.heard_from().plus(patience));
+        match &detector.during {
+            Some(during) => clock.next_watch(during, due, clock.place(device)),
+            None => Some(due),
         }
-        let span = after.or_else(|| interval.map(|interval| interval.mul_f64(*missed)))?;
-        Some(self.heard_from().plus(span))
+    }
+
+    /// Whether a silence may be due before the timer that is set: what a rule learns makes it less patient.
+    pub(crate) fn is_silent_sooner(&self, profile: &Profile, interval: Option<Duration>) -> bool {
+        let learns =
+            |rule: &Rule| matches!(rule, Rule::Silence { habit, rise, .. } if habit.is_some() || rise.is_some());
+        let mut learning = profile.detectors.iter().zip(&self.detectors).filter(|(detector, _)| learns(&detector.rule));
+        learning.any(|(detector, slot)| {
+            let due = slot.patience(&detector.rule, interval).map(|patience| self.heard_from().plus(patience));
+            due.zip(self.timer).is_some_and(|(due, timer)| due < timer)
+        })
     }
 
     /// The later of the last frame and the moment when we began to listen.
@@ -210,27 +258,99 @@ impl DeviceState {
     }
 }
 
-/// Judges the last good reading of a detector's point.
-fn judge(slot: &mut DetectorState, detector: &Detector, point: u16, last: &LastReadings) -> Verdict {
-    let Some((value, observed_at)) = last.good(point) else { return Verdict::Unknown };
-    let verdict = slot.judge(&detector.rule, value, observed_at);
+/// How far a detector goes by suspect readings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Alone they raise nothing.
+    GoodOnly,
+    /// Life is at risk: they count as good ones.
+    SuspectToo,
+}
+
+impl Trust {
+    fn of(detector: &Detector, condition: &Condition) -> Trust {
+        let is_for_life = condition.life.unwrap_or(detector.severity == Severity::Critical);
+        if is_for_life { Trust::SuspectToo } else { Trust::GoodOnly }
+    }
+}
+
+/// What a detector sees.
+struct View<'a> {
+    last: &'a LastReadings,
+    local: Option<&'a Local>,
+    /// Its point came with this frame.
+    came: bool,
+    /// A permit covers the time.
+    is_permitted: bool,
+}
+
+/// Judges the last reading of a detector's point, good or suspect, and says whether the verdict is sure.
+fn judge(slot: &mut DetectorState, detector: &Detector, point: u16, view: &View<'_>, trust: Trust) -> (Verdict, bool) {
+    let Some((value, observed_at, is_good)) = view.last.usable(point) else { return (Verdict::Unknown, true) };
+    let is_sure = is_good || trust == Trust::SuspectToo;
+    let sight = Sight {
+        observed_at,
+        local: view.local,
+        is_to_learn: view.came && is_good && may_learn(&detector.rule, view),
+        is_permitted: view.is_permitted,
+    };
+    // A rate would be measured from the blip.
+    let verdict = match &detector.rule {
+        Rule::Rate { jump: None, .. } | Rule::Forecast(_) if !is_sure => {
+            slot.clone().judge(&detector.rule, value, &sight)
+        }
+        rule => slot.judge(rule, value, &sight),
+    };
+    let is_watching = match (&detector.during, view.local) {
+        (Some(during), Some(local)) => local.is_within(during),
+        (Some(_), None) => false,
+        (None, _) => true,
+    };
+    if !is_watching && verdict != Verdict::Unknown {
+        return (Verdict::Fine, is_good);
+    }
     if verdict != Verdict::Wrong {
-        return verdict;
+        // A suspect reading may say that something is wrong, and never that all is well.
+        return (verdict, is_good);
     }
     let mut guarded = Verdict::Wrong;
     for guard in &detector.when {
-        match passes(guard, last) {
+        match passes(guard, view.last, trust) {
             Some(true) => {}
-            Some(false) => return Verdict::Fine,
+            Some(false) => return (Verdict::Fine, is_good),
             None => guarded = Verdict::Unknown,
         }
     }
-    guarded
+    (guarded, is_sure)
+}
+
+/// Whether all holds that must for a rule to learn from a reading.
+fn may_learn(rule: &Rule, view: &View<'_>) -> bool {
+    let guards = match rule {
+        Rule::Deviation(deviation) => &deviation.learn_when,
+        Rule::Trend(trend) => &trend.learn_when,
+        _ => return true,
+    };
+    guards.iter().all(|guard| passes(guard, view.last, Trust::GoodOnly) == Some(true))
+}
+
+/// Shows a detector of silence the point whose rise makes silence count, when a good reading of it came.
+fn follow_rise(slot: &mut DetectorState, rule: &Rule, scratch: &Scratch, last: &LastReadings) {
+    let Rule::Silence { rise: Some(rise), .. } = rule else { return };
+    if scratch.came(rise.point)
+        && let Some((value, observed_at)) = last.good(rise.point)
+        && let Some(number) = value.as_number()
+    {
+        slot.follow(rule, rise, number, observed_at);
+    }
 }
 
 /// Whether a guard's last reading passes its test; nobody knows when it is not good, and then nothing is cleared.
-fn passes(guard: &Guard, last: &LastReadings) -> Option<bool> {
-    let (value, _) = last.good(guard.point)?;
+fn passes(guard: &Guard, last: &LastReadings, trust: Trust) -> Option<bool> {
+    let (value, _, is_good) = last.usable(guard.point)?;
+    if !is_good && trust == Trust::GoodOnly {
+        return None;
+    }
     Some(match &guard.test {
         GuardTest::Equals(wanted) => value == wanted,
         GuardTest::Above(limit) => value.as_number().is_some_and(|number| number >= *limit),

@@ -5,26 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_model::inventory::Device;
-use kerbside_model::profile::{Profile, Rule};
+use kerbside_model::profile::Profile;
 use kerbside_model::site::GATEWAY_DEVICE;
 use kerbside_model::{
-    Alarm, AlarmState, Delivery, DeliveryOutcome, DeviceIndex, Effects, FrameView, GatewayCondition, Input, MaskKind,
-    Noted, Observations, OperatorAction, OutboxChange, OutboxState, PayloadView, ServiceState, Site, SourceStatus,
-    Suppression, Timestamp, vocabulary,
+    AlarmState, Delivery, DeliveryOutcome, DeviceIndex, Effects, FrameView, GatewayCondition, Input, Noted,
+    Observations, OperatorAction, OutboxChange, OutboxState, PayloadView, Site, SourceStatus, Suppression, Timestamp,
 };
 
-use crate::alarms::{Change, ConditionState, raise, settle};
+use crate::alarms::{ConditionState, raise};
 use crate::budget::Pace;
-use crate::cases::{Cases, Context, KERBSIDE, report};
-use crate::decode::{
-    Certainty, Decoders, NotTaken, Refused, Scratch, Told, keep_undecoded, observation_time, placed_after, resolve,
-};
-use crate::detect::{Phase, Verdict};
-use crate::device::{DeviceState, Mask, stale_after};
+use crate::cases::{Cases, Context};
+use crate::decode::{Certainty, Decoders, NotTaken, Refused, Scratch, Told, keep_undecoded, observation_time, resolve};
+use crate::device::{DeviceState, Mask};
 use crate::duplicates::LATE_AFTER;
-use crate::explain::{explain, unsure};
-use crate::timers::{TimerKey, Timers};
-use crate::walk::{Sight, Walk};
+use crate::explain::unsure;
+use crate::grading::FrameMoment;
+use crate::grouping::{Book, Families};
+use crate::kin::Kin;
+use crate::quality::Findings;
+use crate::rows::Placed;
+use crate::timers::Timers;
+use crate::walk::Walk;
 
 /// The middle of the gateway.
 #[derive(Debug)]
@@ -35,8 +36,13 @@ pub struct Engine {
     pub(crate) gateway: BTreeMap<String, ConditionState>,
     pub(crate) sources_down: BTreeSet<Arc<str>>,
     pub(crate) decoders: Decoders,
-    timers: Timers,
-    scratch: Scratch,
+    pub(crate) timers: Timers,
+    pub(crate) scratch: Scratch,
+    pub(crate) findings: Findings,
+    pub(crate) kin: Kin,
+    /// Who hangs on which parent.
+    pub(crate) families: Families,
+    pub(crate) incidents: Book,
     /// The walk test that runs, or the last one.
     pub(crate) walk: Option<Walk>,
     /// How much a device may send; `None` for no limit.
@@ -67,9 +73,15 @@ impl Engine {
             sources_down,
             timers: Timers::default(),
             scratch: Scratch::default(),
+            findings: Findings::default(),
+            kin: Kin::default(),
+            families: Families::default(),
+            incidents: Book::default(),
             walk: None,
             pace,
         };
+        engine.kin = Kin::of(&engine.site, &engine.decoders);
+        engine.families = Families::of(&engine.site);
         engine.set_timers(Timestamp::default());
         engine
     }
@@ -205,19 +217,16 @@ impl Engine {
             (false, None) => device_time.is_some_and(|time| frame.received_at.since(time) > LATE_AFTER),
         };
         counts.observations_late += u64::from(late && observed_at.is_some());
+        if let Some(observed_at) = observed_at {
+            let moment = FrameMoment { index, observed_at, received_at: frame.received_at };
+            self.grade(site, &moment, late, work.effects);
+        }
+        let (readings, state) = (self.scratch.readings(), &mut self.devices[index.0 as usize]);
+        let counts = &mut work.effects.counts;
         counts.readings_not_good += readings.iter().filter(|reading| !reading.quality.is_good()).count() as u64;
         let alarms_before = work.effects.alarms.len();
-        let mut has_moved = false;
         let heard_before = state.heard_at;
-        if decoded.heard && !frame.flags.retained {
-            // Never back, when two sources overtake one another: a timer may fire early, not late.
-            state.heard_at = state.heard_at.max(Some(at));
-            state.gone_at = None;
-            has_moved = state.heard_on.as_ref() != Some(frame.source);
-            if has_moved {
-                state.heard_on = Some(Arc::clone(frame.source));
-            }
-        }
+        let has_moved = decoded.heard && !frame.flags.retained && state.hear(frame.source, at);
         let is_message = matches!(frame.payload, PayloadView::Bytes(_)) && !frame.flags.retained;
         let pace = self.pace.as_ref().filter(|_| is_message);
         let is_paid = pace.is_none_or(|pace| state.budget.pay(pace, device_time.unwrap_or(at), at, heard_before));
@@ -235,7 +244,9 @@ impl Engine {
         if !late {
             let profile = &site.facts().profiles[profile_index];
             self.walk_hears(profile, index, at);
-            self.detect(profile, index, decoded.heard, at, work.effects);
+            let moment = Heard { at, observed_at: observed_at.unwrap_or(at), is_heard: decoded.heard };
+            self.detect(profile, index, &moment, work.effects);
+            self.watch_sensors(profile, index, at, work.effects);
             if let (Told::Time(told), Certainty::Sure) = (decoded.told, work.certainty) {
                 let offset_ms = frame.received_at.0.saturating_sub(told.0);
                 self.compare_clocks(profile, index, offset_ms, at, work.effects);
@@ -247,44 +258,22 @@ impl Engine {
             work.effects.counts.frames_thinned += 1;
             work.effects.note(Noted::Left);
         }
+        self.keep_revised(index, frame, work);
         if !is_paid {
             self.note_babble(site, index, at, work.effects);
         }
     }
 
-    /// Keeps the readings of a frame, and behind them those of other times that it carries: at their own time, and never
-    /// as news.
-    fn keep_rows(&mut self, placed: &Placed, frame: &FrameView<'_>, work: &mut Work<'_>) {
-        let Placed { index, device_time, observed_at, late } = *placed;
-        if let Some(observed_at) = observed_at {
-            work.observations.push_row(index, observed_at, frame.received_at, late, self.scratch.keep_frame());
-            frame.tags.iter().for_each(|tags| work.observations.tag_last(tags));
-            if device_time.is_none() && observed_at != frame.received_at {
-                work.effects.note(placed_after(frame.received_at, observed_at));
-            }
-        }
-        let frame_time = device_time.unwrap_or(frame.received_at);
-        for row in 0..self.scratch.history_len() {
-            let counts = &mut work.effects.counts;
-            match self.scratch.history_time(row).judge(frame_time, frame.received_at, work.certainty) {
-                Ok(observed_at) => {
-                    let readings = self.scratch.history(row).iter();
-                    counts.readings_not_good += readings.filter(|reading| !reading.quality.is_good()).count() as u64;
-                    counts.observations_late += 1;
-                    let count = self.scratch.keep_history(row);
-                    work.observations.push_row(index, observed_at, frame.received_at, true, count);
-                    frame.tags.iter().for_each(|tags| work.observations.tag_last(tags));
-                }
-                Err(refusal) => counts.times_refused[refusal as usize] += 1,
-            }
-        }
-    }
-
     /// Runs the detectors whose points came in this frame and settles their conditions.
-    fn detect(&mut self, profile: &Profile, index: DeviceIndex, heard: bool, at: Timestamp, effects: &mut Effects) {
+    fn detect(&mut self, profile: &Profile, index: DeviceIndex, moment: &Heard, effects: &mut Effects) {
+        let Heard { at, observed_at, is_heard } = *moment;
+        let clock = self.decoders.at(self.site.profile_index(index)).clock();
+        let device = self.site.device(index);
+        let local = clock.local(observed_at, clock.place(device));
+        let interval = interval_of(&self.site, device);
         let state = &mut self.devices[index.0 as usize];
-        let touched_conditions = state.run_detectors(&profile.detectors, &self.scratch, heard, at);
-        let sooner = touched_conditions != 0 || state.timer.is_none();
+        let touched_conditions = state.run_detectors(profile, &self.scratch, is_heard, at, local.as_ref());
+        let sooner = touched_conditions != 0 || state.timer.is_none() || state.is_silent_sooner(profile, interval);
         if touched_conditions != 0 {
             for condition in 0..profile.conditions.len() {
                 if touched_conditions & (1_u64 << (condition & 63)) != 0 {
@@ -295,196 +284,6 @@ impl Engine {
         }
         if sooner {
             self.schedule_device(index);
-        }
-    }
-
-    /// A standing alarm that was taken over is left to its detectors once they know: when one says that all is well,
-    /// none says otherwise, and none still waits for its point. A point that stays away for long never comes.
-    fn end_carried(&mut self, index: DeviceIndex, condition: usize, at: Timestamp) {
-        let site = Arc::clone(&self.site);
-        let device = site.device(index);
-        let state = &mut self.devices[index.0 as usize];
-        if !state.conditions.get(condition).is_some_and(|slot| slot.carried) {
-            return;
-        }
-        let is_patient = at.since(state.listening_since) < stale_after(interval_of(&site, device));
-        let mut is_fine = false;
-        for (detector, slot) in site.profile_of(device).detectors.iter().zip(&state.detectors) {
-            if usize::from(detector.condition) != condition {
-                continue;
-            }
-            match slot.phase {
-                Phase::Clear => is_fine = true,
-                Phase::Unknown if is_patient => return,
-                Phase::Unknown => {}
-                Phase::Rising | Phase::Active | Phase::Falling => return,
-            }
-        }
-        state.conditions.entry(condition).carried = !is_fine;
-    }
-
-    // === alarms and cases
-
-    fn settle_condition(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
-        let site = Arc::clone(&self.site);
-        let device = site.device(index);
-        let profile = site.profile_of(device);
-        let interval = interval_of(&site, device);
-        let certainty = self.certainty();
-        let state = &mut self.devices[index.0 as usize];
-        let texts = |state: &DeviceState, position: usize| {
-            let texts = explain(profile, state, position, at, interval);
-            if certainty == Certainty::Unsure { unsure(texts) } else { texts }
-        };
-        match settle(state, &device.id, profile, condition, at, &texts) {
-            Change::None => {}
-            Change::Raised => self.announce(index, condition, at, effects),
-            Change::Worsened => self.worsen(index, condition, at, effects),
-            Change::Revived => {
-                if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition) {
-                    effects.alarms.push(alarm.clone());
-                }
-            }
-            Change::Cleared => self.clear(index, condition, at, effects),
-        }
-    }
-
-    /// A new alarm goes to its case and out.
-    pub(crate) fn announce(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
-        self.walk_sees(index, condition, Sight::Raised, at);
-        self.bring_to_case(index, condition, at, effects);
-        if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition) {
-            effects.counts.alarms_raised[alarm.severity as usize] += 1;
-            effects.alarms.push(alarm.clone());
-        }
-    }
-
-    fn worsen(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
-        let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition).cloned() else { return };
-        match &alarm.case_id {
-            Some(case_id) => {
-                let (mut ctx, cases) = self.case_context(at, effects);
-                cases.worsen(&mut ctx, case_id, alarm.severity, (&alarm.explanation, &alarm.explanation_zh));
-            }
-            None => self.bring_to_case(index, condition, at, effects),
-        }
-        if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm(condition) {
-            effects.alarms.push(alarm.clone());
-        }
-    }
-
-    pub(crate) fn clear(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
-        let Some(slot) = self.devices[index.0 as usize].conditions.get_mut(condition) else { return };
-        let Some(alarm) = slot.alarm.take() else { return };
-        slot.carried = false;
-        let case_id = slot.case_id.clone();
-        self.walk_sees(index, condition, Sight::Cleared, at);
-        effects.counts.alarms_cleared += 1;
-        if let Some(case_id) = case_id.filter(|_| alarm.case_id.is_some()) {
-            let (mut ctx, cases) = self.case_context(at, effects);
-            cases.clear(&mut ctx, &case_id);
-            if self.cases.get(&case_id).is_none() {
-                self.devices[index.0 as usize].conditions.entry(condition).case_id = None;
-            }
-        }
-        effects.alarms.push(*alarm);
-    }
-
-    /// Opens a case for a standing alarm, lets it join an open one, or notes why not.
-    fn bring_to_case(&mut self, index: DeviceIndex, condition: usize, at: Timestamp, effects: &mut Effects) {
-        let site = Arc::clone(&self.site);
-        let device = site.device(index);
-        let suppression = self.suppression(&site, index, condition, at);
-        let state = &mut self.devices[index.0 as usize];
-        let Some(slot) = state.conditions.get_mut(condition) else { return };
-        let Some(alarm) = slot.alarm.as_mut() else { return };
-        if let Some(reason) = suppression {
-            if alarm.suppressed != Some(reason) {
-                effects.counts.suppressed[reason as usize] += 1;
-            }
-            alarm.suppressed = Some(reason);
-            return;
-        }
-        alarm.suppressed = None;
-        let episode = alarm.id.clone();
-        let report = report(&site, device, condition, alarm);
-        let known = slot.case_id.clone();
-        let (mut ctx, cases) = self.case_context(at, effects);
-        let joined = known.filter(|case_id| cases.join(&mut ctx, case_id, &episode, &report));
-        let case_id = joined.unwrap_or_else(|| cases.open(&mut ctx, report, &episode));
-        let slot = self.devices[index.0 as usize].conditions.entry(condition);
-        if let Some(alarm) = slot.alarm.as_mut() {
-            alarm.case_id = Some(case_id.clone());
-        }
-        slot.case_id = Some(case_id);
-    }
-
-    pub(crate) fn suppression(
-        &self,
-        site: &Site,
-        index: DeviceIndex,
-        condition: usize,
-        at: Timestamp,
-    ) -> Option<Suppression> {
-        let device = site.device(index);
-        let rule = &site.profile_of(device).conditions[condition];
-        let state = &self.devices[index.0 as usize];
-        let alarm = state.conditions.alarm(condition)?;
-        if !rule.opens_case || alarm.severity < site.facts().cases.severity_min {
-            return Some(Suppression::NoCase);
-        }
-        if alarm.case_id.as_deref().is_some_and(|case_id| self.cases.is_ended(case_id)) {
-            return Some(Suppression::Void);
-        }
-        match device.service {
-            ServiceState::Commissioning => return Some(Suppression::NotCommissioned),
-            ServiceState::Maintenance => return Some(Suppression::Maintenance),
-            ServiceState::InService => {}
-        }
-        if self.is_walked(&device.id) {
-            return Some(Suppression::WalkTest);
-        }
-        if state.mask_at(at, MaskKind::Maintenance).is_some() {
-            return Some(Suppression::Maintenance);
-        }
-        let is_permitted = state.mask_at(at, MaskKind::Permit).is_some();
-        (is_permitted && vocabulary::is_explained_by_permit(&rule.name)).then_some(Suppression::Permit)
-    }
-
-    /// Standing alarms without a case are looked at again: a mask ended, or the device came into service.
-    pub(crate) fn reconsider(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
-        let conditions: Vec<usize> =
-            self.devices[index.0 as usize].conditions.iter().map(|(condition, _)| condition).collect();
-        for condition in conditions {
-            let waits = |alarm: &Alarm| {
-                alarm.case_id.is_none() && alarm.suppressed.is_some_and(|reason| reason != Suppression::Void)
-            };
-            let alarm = self.devices[index.0 as usize].conditions.alarm(condition);
-            let Some(before) = alarm.filter(|alarm| waits(alarm)).map(|alarm| alarm.suppressed) else { continue };
-            self.bring_to_case(index, condition, at, effects);
-            if let Some(alarm) = self.devices[index.0 as usize].conditions.alarm_mut(condition)
-                && alarm.suppressed != before
-            {
-                alarm.updated_at = at;
-                effects.alarms.push(alarm.clone());
-            }
-        }
-    }
-
-    /// Shows on the alarm that its case was ended by a person or the platform while the condition stands.
-    fn mark_ended(&mut self, case_id: &str, at: Timestamp, effects: &mut Effects) {
-        let Some(case) = self.cases.get(case_id).filter(|case| case.state.is_final()) else { return };
-        let Some(index) = self.site.find(&case.device) else { return };
-        for slot in self.devices[index.0 as usize].conditions.iter_mut() {
-            if slot.case_id.as_deref() != Some(case_id) {
-                continue;
-            }
-            if let Some(alarm) = slot.alarm.as_mut().filter(|alarm| alarm.suppressed.is_none()) {
-                alarm.suppressed = Some(Suppression::Void);
-                alarm.updated_at = at;
-                effects.counts.suppressed[Suppression::Void as usize] += 1;
-                effects.alarms.push((**alarm).clone());
-            }
         }
     }
 
@@ -510,6 +309,7 @@ impl Engine {
             OperatorAction::StartWalk { devices, until, by } => self.start_walk((devices, by), *until, at, effects),
             OperatorAction::FinishWalk { by } => self.finish_walk(by, at, effects),
             OperatorAction::NotePhoto { device, photo, by } => self.note_photo(device, photo, by, at, effects),
+            OperatorAction::RainSignal { signal, by } => self.take_rain_signal(*signal, by, at, effects),
         }
     }
 
@@ -580,7 +380,7 @@ impl Engine {
         heard_on.or_else(|| self.site.device(index).source.as_deref().map(Arc::from))
     }
 
-    fn is_deaf_to(&self, index: DeviceIndex) -> bool {
+    pub(crate) fn is_deaf_to(&self, index: DeviceIndex) -> bool {
         if self.sources_down.is_empty() {
             return false;
         }
@@ -614,167 +414,20 @@ impl Engine {
             _ => {}
         }
     }
-
-    // === timers
-
-    pub(crate) fn set_timers(&mut self, at: Timestamp) {
-        self.timers.clear();
-        for position in 0..self.devices.len() {
-            self.devices[position].timer = None;
-            let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
-            self.schedule_device(index);
-        }
-        self.schedule_walk();
-        let mut effects = Effects::default();
-        let (mut ctx, cases) = self.case_context(at, &mut effects);
-        cases.schedule_all(&mut ctx);
-    }
-
-    /// Sets the device's timer to when something of it is due next. A timer may fire early, never late.
-    pub(crate) fn schedule_device(&mut self, index: DeviceIndex) {
-        let due = self.due(index);
-        let state = &mut self.devices[index.0 as usize];
-        if state.timer == due {
-            return;
-        }
-        if let Some(at) = state.timer {
-            self.timers.remove(at, TimerKey::Device(index));
-        }
-        if let Some(at) = due {
-            self.timers.set(at, TimerKey::Device(index));
-        }
-        state.timer = due;
-    }
-
-    fn due(&self, index: DeviceIndex) -> Option<Timestamp> {
-        let device = self.site.device(index);
-        let profile = self.site.profile_of(device);
-        let interval = interval_of(&self.site, device);
-        let state = &self.devices[index.0 as usize];
-        let is_deaf = self.is_deaf_to(index);
-        let mut due: Option<Timestamp> = None;
-        let mut sooner = |at: Option<Timestamp>| due = [due, at].into_iter().flatten().min();
-        for (position, detector) in profile.detectors.iter().enumerate() {
-            let slot = &state.detectors[position];
-            sooner(slot.ripe_at(detector));
-            if slot.waits_for_wrong() && !is_deaf && state.listening_since != Timestamp::default() {
-                sooner(state.silent_at(&detector.rule, interval));
-            }
-        }
-        for (condition, slot) in state.conditions.iter() {
-            if slot.alarm.as_ref().is_some_and(|alarm| alarm.state == AlarmState::Active) {
-                sooner(self.stale_at(index, condition, interval));
-                if profile.conditions[condition].name.as_ref() == vocabulary::BABBLING {
-                    sooner(Some(state.budget.calm_at(state.listening_since)));
-                }
-            }
-        }
-        state.masks.iter().for_each(|mask| sooner(Some(mask.until)));
-        due
-    }
-
-    /// When nobody knows any more whether a condition stands. Silence itself never goes stale.
-    fn stale_at(&self, index: DeviceIndex, condition: usize, interval: Option<Duration>) -> Option<Timestamp> {
-        let profile = self.site.profile_of(self.site.device(index));
-        let state = &self.devices[index.0 as usize];
-        let mut stale: Option<Timestamp> = None;
-        for detector in &profile.detectors {
-            if usize::from(detector.condition) != condition {
-                continue;
-            }
-            let point = usize::from(detector.point?);
-            let good_at = state.last.get(point).map_or(Timestamp::default(), |last| last.good_at);
-            let patience = stale_after(profile.point_interval(point, interval));
-            stale = stale.max(Some(good_at.max(state.listening_since).plus(patience)));
-        }
-        stale
-    }
-
-    fn serve_timers(&mut self, until: Timestamp, effects: &mut Effects) {
-        while let Some((at, key)) = self.timers.pop(until) {
-            match key {
-                TimerKey::Case(id) => {
-                    let (mut ctx, cases) = self.case_context(at, effects);
-                    cases.timer(&mut ctx, &id);
-                    self.mark_ended(&id, at, effects);
-                }
-                TimerKey::Device(index) => self.serve_device(index, at, effects),
-                TimerKey::Walk => self.expire_walk(at, effects),
-            }
-        }
-    }
-
-    pub(crate) fn serve_device(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
-        let site = Arc::clone(&self.site);
-        let device = site.device(index);
-        let profile = site.profile_of(device);
-        let interval = interval_of(&site, device);
-        let is_deaf = self.is_deaf_to(index);
-        if let Some(timer) = self.devices[index.0 as usize].timer.take() {
-            self.timers.remove(timer, TimerKey::Device(index));
-        }
-        for (position, detector) in profile.detectors.iter().enumerate() {
-            let state = &mut self.devices[index.0 as usize];
-            let was_active = state.detectors[position].is_active();
-            if matches!(detector.rule, Rule::Silence { .. }) {
-                let is_silent = state.silent_at(&detector.rule, interval).is_some_and(|due| due <= at);
-                let slot = &mut state.detectors[position];
-                match (is_silent && !is_deaf, slot.phase) {
-                    (true, Phase::Unknown | Phase::Clear) => slot.advance(detector, Verdict::Wrong, at),
-                    (true, Phase::Rising) => slot.ripen(detector, at),
-                    (false, Phase::Rising) => slot.advance(detector, Verdict::Fine, at),
-                    (_, Phase::Unknown | Phase::Clear | Phase::Active | Phase::Falling) => {}
-                }
-            } else {
-                state.detectors[position].ripen(detector, at);
-            }
-            if state.detectors[position].is_active() != was_active {
-                self.settle_condition(index, usize::from(detector.condition), at, effects);
-            }
-        }
-        for condition in 0..profile.conditions.len() {
-            let is_stale = self.stale_at(index, condition, interval).is_some_and(|due| due <= at);
-            let alarm = self.devices[index.0 as usize].conditions.alarm_mut(condition);
-            if let Some(alarm) = alarm.filter(|alarm| is_stale && alarm.state == AlarmState::Active) {
-                (alarm.state, alarm.updated_at) = (AlarmState::Stale, at);
-                effects.alarms.push(alarm.clone());
-            }
-        }
-        self.end_babble(&site, index, at, effects);
-        self.lift_masks(index, at, effects);
-        self.schedule_device(index);
-    }
-
-    /// A mask ends by itself; what it hid and still stands is brought to a case now.
-    fn lift_masks(&mut self, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
-        let state = &mut self.devices[index.0 as usize];
-        let before = state.masks.len();
-        state.masks.retain(|mask| mask.until > at);
-        if state.masks.len() == before {
-            return;
-        }
-        let device_id = self.site.device(index).id.clone();
-        let (mut ctx, _) = self.case_context(at, effects);
-        ctx.audit(KERBSIDE, "mask_ended", &device_id, "");
-        self.reconsider(index, at, effects);
-    }
 }
 
-/// Where the readings of a frame stand.
-struct Placed {
-    index: DeviceIndex,
-    /// What the device told, when it is to be believed.
-    device_time: Option<Timestamp>,
-    /// `None` when the frame has no readings of its own, or no time for them.
-    observed_at: Option<Timestamp>,
-    late: bool,
+/// When a frame was received and what it tells of was taken, and whether it shows that the device is alive.
+struct Heard {
+    at: Timestamp,
+    observed_at: Timestamp,
+    is_heard: bool,
 }
 
-struct Work<'a> {
-    effects: &'a mut Effects,
+pub(crate) struct Work<'a> {
+    pub(crate) effects: &'a mut Effects,
     /// How far our own clock can be believed during this input.
-    certainty: Certainty,
-    observations: Observations,
+    pub(crate) certainty: Certainty,
+    pub(crate) observations: Observations,
 }
 
 /// How often a device reports: the inventory's word, else its profile's.

@@ -1,11 +1,16 @@
 //! Says in words why an alarm was raised: rule, value, limit, time. English and Chinese.
 
+pub(crate) mod words;
+
 use std::time::Duration;
 
 use kerbside_model::profile::{Detector, GuardTest, Point, Profile, Rule, Side};
 use kerbside_model::{Timestamp, Value, vocabulary};
 
+use self::words::{during_words, of_course, of_habit};
 use crate::device::DeviceState;
+use crate::local::Local;
+use crate::quality::{Fault, fault_words};
 
 /// The explanation of the detector at `position`.
 pub(crate) fn explain(
@@ -13,13 +18,30 @@ pub(crate) fn explain(
     state: &DeviceState,
     position: usize,
     at: Timestamp,
-    interval: Option<Duration>,
+    (interval, local): (Option<Duration>, Option<&Local>),
 ) -> (String, String) {
     let detector = &profile.detectors[position];
-    let (mut english, mut chinese) = match detector.point.map(usize::from) {
-        Some(point) => of_point(&profile.points[point], detector, state, position, at),
-        None => of_silence(state, at, interval),
+    let (mut english, mut chinese) = match (detector.point.map(usize::from), &detector.rule) {
+        (Some(point), Rule::Forecast(_) | Rule::Deviation(_) | Rule::Trend(_) | Rule::Baseline(_)) => {
+            let number = state.last.get(point).and_then(|last| last.value).and_then(Value::as_number);
+            let slot = &state.detectors[position];
+            of_course(&profile.points[point], &detector.rule, slot, number.unwrap_or(f64::NAN), local)
+        }
+        (Some(point), _) => of_point(&profile.points[point], detector, state, position, at),
+        (None, rule) => {
+            let (mut english, mut chinese) = of_silence(state, at, interval);
+            if let Some((more, more_zh)) = of_habit(rule, &state.detectors[position], &profile.points) {
+                english.push_str(&more);
+                chinese.push_str(&more_zh);
+            }
+            (english, chinese)
+        }
     };
+    if let Some(during) = &detector.during {
+        let (when, when_zh) = during_words(during);
+        english.push_str(&format!(", {when}"));
+        chinese.push_str(&format!("（{when_zh}）"));
+    }
     for guard in &detector.when {
         let point = &profile.points[usize::from(guard.point)];
         let (name, name_zh) = names(point);
@@ -78,7 +100,10 @@ fn of_point(
                 format!("{name_zh}停在 {shown_zh}{unit}（变化不超过 {tolerance}）已 {}", span_zh(still)),
             )
         }
-        Rule::Silence { .. } => of_silence(state, at, None),
+        // These are told apart before: silence has no point, and the others have a memory.
+        Rule::Silence { .. } | Rule::Forecast(_) | Rule::Deviation(_) | Rule::Trend(_) | Rule::Baseline(_) => {
+            of_silence(state, at, None)
+        }
     }
 }
 
@@ -113,6 +138,25 @@ pub(crate) fn of_drift(offset_ms: i64, limit: Duration) -> (String, String) {
     )
 }
 
+/// Why a sensor counts as faulty.
+pub(crate) fn of_sensor(point: &Point, fault: Fault, at: Timestamp) -> (String, String) {
+    let (name, name_zh) = names(point);
+    let (what, what_zh) = fault_words(fault.what);
+    let since = at.since(fault.since);
+    (
+        format!(
+            "sensor of {name}: {what}; {} of its last 64 readings are not good, the last time for {}",
+            fault.wrong,
+            span(since)
+        ),
+        format!(
+            "{name_zh}传感器：{what_zh}；最近 64 个读数中有 {} 个不可用，本次已持续 {}",
+            fault.wrong,
+            span_zh(since)
+        ),
+    )
+}
+
 /// Adds that the times of an alarm are not to be relied on.
 pub(crate) fn unsure((mut english, mut chinese): (String, String)) -> (String, String) {
     english.push_str("; time is unsure: the gateway's clock is not set");
@@ -121,15 +165,15 @@ pub(crate) fn unsure((mut english, mut chinese): (String, String)) -> (String, S
 }
 
 /// The unit with a space before it, when there is one.
-fn unit_of(point: &Point) -> String {
+pub(crate) fn unit_of(point: &Point) -> String {
     if point.unit.is_empty() { String::new() } else { format!(" {}", point.unit) }
 }
 
-fn names(point: &Point) -> (&str, &str) {
+pub(crate) fn names(point: &Point) -> (&str, &str) {
     vocabulary::point(&point.name).map_or((point.name.as_ref(), point.name.as_ref()), |term| (term.en, term.zh))
 }
 
-fn english_value(value: &Value) -> String {
+pub(crate) fn english_value(value: &Value) -> String {
     match value {
         Value::Number(number) => rounded(*number),
         Value::Boolean(true) => "yes".to_owned(),
@@ -138,7 +182,7 @@ fn english_value(value: &Value) -> String {
     }
 }
 
-fn chinese_value(value: &Value) -> String {
+pub(crate) fn chinese_value(value: &Value) -> String {
     match value {
         Value::Boolean(true) => "是".to_owned(),
         Value::Boolean(false) => "否".to_owned(),
@@ -147,7 +191,7 @@ fn chinese_value(value: &Value) -> String {
 }
 
 /// Three decimals are enough to be read out.
-fn rounded(number: f64) -> String {
+pub(crate) fn rounded(number: f64) -> String {
     let text = format!("{number:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -157,7 +201,7 @@ pub(crate) fn span(duration: Duration) -> String {
     spell(duration, [" d", " h", " min", " s", " ms"], " ")
 }
 
-fn span_zh(duration: Duration) -> String {
+pub(crate) fn span_zh(duration: Duration) -> String {
     spell(duration, ["天", "小时", "分钟", "秒", "毫秒"], "")
 }
 

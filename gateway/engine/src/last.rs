@@ -93,9 +93,10 @@ impl LastReadings {
 
     /// Whether these readings say nothing new: each is what the last one of its point was.
     pub(crate) fn knows(&self, readings: &[PointReading]) -> bool {
-        readings.iter().all(|PointReading { point, value, quality }| {
+        readings.iter().all(|PointReading { point, value, .. }| {
+            // The quality of what is kept was judged by the readings before it, that of these is not yet.
             let kept = self.points.get(usize::from(*point)).and_then(Option::as_ref);
-            kept.is_some_and(|kept| kept.value == *value && kept.quality == *quality)
+            kept.is_some_and(|kept| kept.value == *value)
         })
     }
 
@@ -103,6 +104,14 @@ impl LastReadings {
     pub(crate) fn good(&self, point: u16) -> Option<(&Value, Timestamp)> {
         let kept = self.points[usize::from(point)].as_ref().filter(|kept| kept.quality.is_good())?;
         Some((kept.value.as_ref()?, self.moments[usize::from(kept.moment)].observed_at))
+    }
+
+    /// The same, also when it is suspect, with whether it is good.
+    pub(crate) fn usable(&self, point: u16) -> Option<(&Value, Timestamp, bool)> {
+        let kept = self.points[usize::from(point)].as_ref()?;
+        let is_usable = kept.quality.is_good() || kept.quality.flag == Flag::Suspect;
+        let value = kept.value.as_ref().filter(|_| is_usable)?;
+        Some((value, self.moments[usize::from(kept.moment)].observed_at, kept.quality.is_good()))
     }
 
     /// The same readings for other points: each takes what was at its place before, if there is one.

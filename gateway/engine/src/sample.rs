@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kerbside_model::inventory::Device;
 use kerbside_model::profile::{Profile, Sample, SampleExpectation, SampleInput, SampleRow, SampleTime};
-use kerbside_model::{EnvelopeFormat, Payload, PayloadView, PointReading, Timestamp, UndecodedReason, Value};
+use kerbside_model::{EnvelopeFormat, Flag, Payload, PayloadView, PointReading, Timestamp, UndecodedReason, Value};
 
 use crate::decode::envelope::{self, Opened, Uplink};
 use crate::decode::{Certainty, CodecTrace, DecodeError, Decoder, Message, RowTime, Scratch, trace_codec};
@@ -73,10 +73,17 @@ pub fn decode_single(profile: &Arc<Profile>, frame: &SingleFrame<'_>) -> Result<
         Some(uplink) => uplink.message(SAMPLES_RECEIVED_AT),
         None => Message { port: frame.port, ..Message::bare(frame.payload.view(), SAMPLES_RECEIVED_AT) },
     };
-    let decoded = Decoder::new(profile).decode(&device, &message, &mut scratch)?;
+    let decoder = Decoder::new(profile);
+    let decoded = decoder.decode(&device, &message, &mut scratch)?;
     let observed_at = decoded.time(SAMPLES_RECEIVED_AT, Certainty::Sure);
+    let frame_time = observed_at.unwrap_or(SAMPLES_RECEIVED_AT);
+    decoder.quality().judge_alone(scratch.readings_mut(), frame_time);
     let rows = 0..scratch.history_len();
-    let history = rows.map(|row| decoded_row(&scratch, row, observed_at.unwrap_or(SAMPLES_RECEIVED_AT))).collect();
+    for row in rows.clone() {
+        let judged = scratch.history_time(row).judge(frame_time, SAMPLES_RECEIVED_AT, Certainty::Sure);
+        decoder.quality().judge_alone(scratch.history_mut(row), judged.unwrap_or(frame_time));
+    }
+    let history = rows.map(|row| decoded_row(&scratch, row, frame_time)).collect();
     let remarks = scratch.remarks().to_vec();
     Ok(DecodedFrame { readings: scratch.drain().collect(), observed_at, history, remarks })
 }
@@ -175,8 +182,16 @@ fn compare(profile: &Profile, values: &[(String, Option<Value>)], readings: &[Po
     for (name, expected) in values {
         let point = profile.point_index(name);
         let reading = readings.iter().find(|reading| Some(usize::from(reading.point)) == point);
-        let good = reading.filter(|reading| reading.quality.is_good()).and_then(|reading| reading.value.as_ref());
-        if !agree(expected.as_ref(), good) {
+        let value = |suspect: Suspect| {
+            let is_taken = |reading: &&PointReading| match reading.quality.flag {
+                Flag::Suspect => suspect == Suspect::Taken,
+                flag => flag == Flag::Good,
+            };
+            reading.filter(is_taken).and_then(|reading| reading.value.as_ref())
+        };
+        // A suspect value may be written down, or null.
+        let agrees = |suspect: Suspect| agree(expected.as_ref(), value(suspect));
+        if !agrees(Suspect::Taken) && !agrees(Suspect::Left) {
             let found = match reading {
                 None => "nothing".to_owned(),
                 Some(reading) => {
@@ -190,6 +205,13 @@ fn compare(profile: &Profile, values: &[(String, Option<Value>)], readings: &[Po
         }
     }
     wrong
+}
+
+/// What becomes of a suspect value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suspect {
+    Taken,
+    Left,
 }
 
 fn agree(expected: Option<&Value>, found: Option<&Value>) -> bool {

@@ -11,10 +11,11 @@ use crate::Engine;
 use crate::alarms::ConditionState;
 use crate::cases::Cases;
 use crate::device::DeviceState;
+use crate::grouping::Book;
 use crate::walk::Walk;
 
 /// Counts up with every change of what a snapshot holds or of what the engine would make of a stored batch.
-pub const ENGINE_VERSION: u32 = 5;
+pub const ENGINE_VERSION: u32 = 6;
 
 /// A snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,7 @@ struct State<'a> {
     gateway: std::borrow::Cow<'a, BTreeMap<String, ConditionState>>,
     sources_down: std::borrow::Cow<'a, BTreeSet<Arc<str>>>,
     walk: std::borrow::Cow<'a, Option<Walk>>,
+    incidents: std::borrow::Cow<'a, Book>,
 }
 
 impl Engine {
@@ -57,6 +59,7 @@ impl Engine {
             gateway: Borrowed(&self.gateway),
             sources_down: Borrowed(&self.sources_down),
             walk: Borrowed(&self.walk),
+            incidents: Borrowed(&self.incidents),
         };
         postcard::to_stdvec(&state).expect("the state is plain data")
     }
@@ -79,6 +82,8 @@ impl Engine {
         );
         engine.walk = state.walk.into_owned();
         engine.schedule_walk();
+        engine.incidents = state.incidents.into_owned();
+        engine.schedule_incidents();
         Ok(engine)
     }
 
@@ -112,6 +117,9 @@ impl Engine {
         let site = Arc::clone(&self.site);
         let mut orphans = Vec::new();
         for (case_id, device, condition) in self.cases.subjects() {
+            if self.is_of_incident(&device, &condition) {
+                continue;
+            }
             let is_final = self.cases.is_ended(&case_id);
             let Some(slot) = self.slot(&site, &device, &condition) else {
                 orphans.push(case_id);

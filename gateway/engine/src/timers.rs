@@ -11,6 +11,8 @@ pub(crate) enum TimerKey {
     Case(String),
     /// The end of the walk test.
     Walk,
+    /// An incident may end.
+    Incident(String),
 }
 
 /// All timers that run. They are rebuilt from the state at start, so they are not part of a snapshot.

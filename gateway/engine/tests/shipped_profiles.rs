@@ -1,18 +1,19 @@
-//! Every profile of the repository gives what its samples say.
+//! Every profile of the repository gives what its samples and rule tests say.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use kerbside_engine::rule_test::run_rule_test;
 use kerbside_engine::sample::run_sample;
 use kerbside_model::document::Problems;
 use kerbside_model::profile::parse_profile_text;
 
 #[test]
-fn every_sample_of_every_profile_in_the_repository_holds() {
+fn every_sample_and_rule_test_of_every_profile_in_the_repository_holds() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut wrong = Vec::new();
-    let mut samples = 0;
+    let (mut samples, mut tests) = (0, 0);
     for folder in ["device-profiles", "bench/profiles"] {
         for entry in fs::read_dir(root.join(folder)).unwrap() {
             let path = entry.unwrap().path();
@@ -23,6 +24,11 @@ fn every_sample_of_every_profile_in_the_repository_holds() {
             let profile =
                 parse_profile_text(&file, &fs::read_to_string(&path).unwrap(), &Problems::default()).map(Arc::new);
             let profile = profile.unwrap_or_else(|| panic!("{file} does not parse"));
+            for test in &profile.tests {
+                tests += 1;
+                let failures = run_rule_test(&profile, test);
+                wrong.extend(failures.iter().map(|failure| format!("{file}:{}: {}", failure.line, failure.what)));
+            }
             for sample in &profile.samples {
                 samples += 1;
                 wrong
@@ -31,6 +37,7 @@ fn every_sample_of_every_profile_in_the_repository_holds() {
         }
     }
     assert!(samples > 30, "only {samples} samples were found");
+    assert!(tests > 20, "only {tests} tests of rules were found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -42,5 +49,9 @@ fn the_samples_of_the_example_in_the_guide_hold() {
     let profile = parse_profile_text("README.md", example, &Problems::default()).map(Arc::new).unwrap();
     for sample in &profile.samples {
         assert_eq!(run_sample(&profile, sample), Vec::<String>::new(), "{}", sample.name);
+    }
+    assert!(!profile.tests.is_empty(), "the guide shows how rules are tested");
+    for test in &profile.tests {
+        assert_eq!(run_rule_test(&profile, test), [], "{}", test.name);
     }
 }

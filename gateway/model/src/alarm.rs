@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::evidence::Evidence;
 
 /// How much harm a condition can do, worst first in meaning and highest in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,17 +83,20 @@ pub enum Suppression {
     NoCase,
     /// The device is in a walk test (现场核验): somebody made the condition on purpose.
     WalkTest,
+    /// It is part of an incident (事件群), which has a case. When that ends, what still stands gets its own.
+    Incident,
 }
 
 impl Suppression {
     /// Every reason.
-    pub const ALL: [Suppression; 6] = [
+    pub const ALL: [Suppression; 7] = [
         Suppression::NotCommissioned,
         Suppression::Maintenance,
         Suppression::Permit,
         Suppression::Void,
         Suppression::NoCase,
         Suppression::WalkTest,
+        Suppression::Incident,
     ];
 
     /// The reason's name in JSON and metrics.
@@ -104,6 +108,7 @@ impl Suppression {
             Suppression::Void => "void",
             Suppression::NoCase => "no_case",
             Suppression::WalkTest => "walk_test",
+            Suppression::Incident => "incident",
         }
     }
 }
@@ -137,4 +142,7 @@ pub struct Alarm {
     pub case_id: Option<String>,
     /// Who acknowledged it, and when.
     pub acknowledged: Option<(String, Timestamp)>,
+    /// What made it; `None` for what the gateway finds by itself, and for alarms of earlier releases.
+    #[serde(default)]
+    pub evidence: Option<Box<Evidence>>,
 }

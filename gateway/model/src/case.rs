@@ -211,6 +211,10 @@ pub enum NoticeReason {
     Worsened,
     /// The platform refused the case for good: a person must act.
     Refused,
+    /// The incident behind the case has grown a good deal.
+    Grown,
+    /// The incident behind the case is over.
+    Over,
 }
 
 /// A message for the duty officer.

@@ -9,7 +9,7 @@ use crate::case::{Case, CaseEvent, OutboxRow, OutboxState};
 use crate::envelope::IgnoredEvent;
 use crate::frame::Frame;
 use crate::frames::Tags;
-use crate::reading::Observations;
+use crate::reading::{Observations, Quality};
 use crate::{Severity, Timestamp};
 
 /// Everything that one step changed. All but the observations and counts goes into the same transaction as the batch.
@@ -55,7 +55,7 @@ impl Effects {
 
 /// What the engine did with one frame, where the frame alone does not tell: it is stored, so that a frame which is
 /// decoded again gives the same observation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FrameNote {
     /// Number of the frame within its commit, from 0: every frame counts, decoded or not.
     pub frame: u32,
@@ -64,13 +64,33 @@ pub struct FrameNote {
 }
 
 /// See [`FrameNote`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Noted {
     /// It is no observation: it came before, or its device sends too much.
     Left,
     /// It tells no time and came at once with others: its observation stands so many ms after its arrival. Counted from
     /// there, because the arrival is set right when the gateway's clock was wrong.
     PlacedAfter(u16),
+    /// The readings before it say this of one of its readings.
+    Graded {
+        /// See [`point_key`](crate::id::point_key).
+        point: u32,
+        /// Its flag.
+        quality: Quality,
+    },
+    /// It settles what an earlier reading of its device is worth.
+    Revised {
+        /// See [`point_key`](crate::id::point_key).
+        point: u32,
+        /// The value of then.
+        value: f64,
+        /// When it was taken.
+        observed_at: Timestamp,
+        /// When it was received.
+        received_at: Timestamp,
+        /// Its final flag.
+        quality: Quality,
+    },
 }
 
 /// A frame that gave no readings.
@@ -293,4 +313,6 @@ pub struct Counts {
     pub notices: u64,
     /// Undecoded frames that were read again and gave readings.
     pub frames_read_again: u64,
+    /// Incidents opened.
+    pub incidents_opened: u64,
 }

@@ -7,6 +7,11 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// 60 bits: one million episodes of one gateway collide with a chance of 4e-7.
 const CHARACTERS: usize = 12;
 
+/// Tells the points of a profile apart by their names, where positions may be others tomorrow (FNV-1a, 32 bits).
+pub fn point_key(name: &str) -> u32 {
+    name.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 /// A short identifier from the parts that make a thing unique.
 pub fn hashed(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();

@@ -8,6 +8,7 @@ use crate::case::CaseState;
 use crate::effects::FrameNote;
 use crate::frame::Frame;
 use crate::frames::{FrameView, Frames, Tags};
+use crate::incident::RainSignal;
 use crate::site::Site;
 use crate::{Severity, Timestamp};
 
@@ -224,6 +225,13 @@ pub enum OperatorAction {
         device: String,
         /// File name, URL or a few words.
         photo: String,
+        /// Who.
+        by: String,
+    },
+    /// An official rainstorm signal (暴雨预警信号) is in force, or no more when its end has passed.
+    RainSignal {
+        /// Level and end.
+        signal: RainSignal,
         /// Who.
         by: String,
     },

@@ -9,10 +9,12 @@ pub mod case;
 pub mod document;
 pub mod effects;
 pub mod envelope;
+pub mod evidence;
 pub mod frame;
 pub mod frames;
 pub mod geo;
 pub mod id;
+pub mod incident;
 pub mod input;
 pub mod inventory;
 mod names;
@@ -32,6 +34,7 @@ pub use effects::{
     UndecodedReason,
 };
 pub use envelope::{EnvelopeFormat, EnvelopeRule, IgnoredEvent, LinkField, LinkQuality};
+pub use evidence::{Evidence, Ground};
 pub use frame::{ByteText, Frame, Payload, RegisterBlock, RegisterFailure, RegisterRead, RegisterTable};
 pub use frames::{FrameFlags, FrameView, Frames, PayloadView, Tag, Tags};
 pub use input::{

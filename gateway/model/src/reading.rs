@@ -74,6 +74,17 @@ impl Flag {
         }
     }
 
+    /// Which of several flags of one reading counts: the heaviest.
+    pub fn weight(self) -> u8 {
+        match self {
+            Flag::Missing => 0,
+            Flag::NotEvaluated => 1,
+            Flag::Good => 2,
+            Flag::Suspect => 3,
+            Flag::Bad => 4,
+        }
+    }
+
     /// The flag's name as it stands in JSON and in the database.
     pub fn name(self) -> &'static str {
         match self {
@@ -110,6 +121,24 @@ pub enum Cause {
     Rounded,
     /// The device refuses these registers: it does not have them.
     IllegalAddress,
+    /// Unusual for the time of the year or day.
+    Climatology,
+    /// It stands out between its neighbours in time, or may do so until the next reading has come.
+    Spike,
+    /// It looked like a spike until the next reading came.
+    Confirmed,
+    /// It changed too fast.
+    RateOfChange,
+    /// It does not move.
+    FlatLine,
+    /// It moves less than it should.
+    Attenuated,
+    /// It came too long after the one before.
+    Gap,
+    /// Far from what the devices around it say.
+    Neighbours,
+    /// Another point of the device says that it is not to be trusted.
+    DeviceFlag,
 }
 
 impl Cause {
@@ -126,6 +155,15 @@ impl Cause {
             Cause::Derived => "derived",
             Cause::Rounded => "rounded",
             Cause::IllegalAddress => "illegal_address",
+            Cause::Climatology => "climatology",
+            Cause::Spike => "spike",
+            Cause::Confirmed => "confirmed",
+            Cause::RateOfChange => "rate_of_change",
+            Cause::FlatLine => "flat_line",
+            Cause::Attenuated => "attenuated",
+            Cause::Gap => "gap",
+            Cause::Neighbours => "neighbours",
+            Cause::DeviceFlag => "device_flag",
         }
     }
 }
@@ -158,9 +196,18 @@ impl Quality {
         Quality { flag: Flag::Missing, cause }
     }
 
-    /// Whether detectors may use the reading.
+    /// A good reading that was suspect until the next one came.
+    pub const CONFIRMED: Quality = Quality { flag: Flag::Good, cause: Cause::Confirmed };
+
+    /// Whether detectors may use the reading as it is.
     pub fn is_good(self) -> bool {
         self.flag == Flag::Good
+    }
+
+    /// The worse of two judgements of one reading, the first one when both are as bad: bad, suspect, good, not
+    /// evaluated, missing, as QARTOD sums flags up.
+    pub fn or_worse(self, other: Quality) -> Quality {
+        if other.flag.weight() > self.flag.weight() { other } else { self }
     }
 }
 

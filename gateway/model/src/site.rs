@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::alarm::Severity;
 use crate::envelope::{EnvelopeFormat, EnvelopeRule};
 use crate::id::content_hash;
+use crate::incident::IncidentPolicy;
 use crate::inventory::Device;
 use crate::names::Names;
 use crate::profile::{JsonPath, Profile};
@@ -73,6 +74,8 @@ pub struct SiteFacts {
     pub duty: Vec<DutyStep>,
     /// What one device may ask of the gateway.
     pub limits: FrameLimits,
+    /// Which alarms are taken together.
+    pub incidents: IncidentPolicy,
 }
 
 impl SiteFacts {
@@ -90,6 +93,7 @@ impl SiteFacts {
             },
             duty: Vec::new(),
             limits: FrameLimits::default(),
+            incidents: IncidentPolicy::default(),
         }
     }
 }
@@ -411,6 +415,7 @@ mod tests {
             detectors: Vec::new(),
             samples: Vec::new(),
             walk_test: Vec::new(),
+            tests: Vec::new(),
         })
     }
 

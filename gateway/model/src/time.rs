@@ -58,6 +58,60 @@ impl Zone {
     }
 }
 
+/// Where a point in time lies in the year and the day of its zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalTime {
+    /// From 1 to 12.
+    pub month: u8,
+    /// Week of ISO 8601, from 1 to 53.
+    pub week: u8,
+    /// From 0 to 23.
+    pub hour: u8,
+}
+
+impl Zone {
+    /// Month, week and hour of a point in time; `None` beyond the years that a calendar has.
+    pub fn local(&self, time: Timestamp) -> Option<LocalTime> {
+        let here = jiff::Timestamp::from_millisecond(time.0).ok()?.to_zoned(self.0.clone());
+        let narrow = |number: i8| u8::try_from(number).ok();
+        Some(LocalTime {
+            month: narrow(here.month())?,
+            week: narrow(here.date().iso_week_date().week())?,
+            hour: narrow(here.hour())?,
+        })
+    }
+}
+
+/// The day and the time of it at some place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalMoment {
+    /// Days since 1970-01-01, by the calendar of the place.
+    pub day: i32,
+    /// From 1 to 12.
+    pub month: u8,
+    /// From 0 for Monday to 6.
+    pub weekday: u8,
+    /// Minute of the day, 0 to 1439.
+    pub minute: u16,
+}
+
+impl Zone {
+    /// The day and the time of it; `None` beyond the years that a calendar has.
+    pub fn moment(&self, time: Timestamp) -> Option<LocalMoment> {
+        let instant = jiff::Timestamp::from_millisecond(time.0).ok()?;
+        let offset = self.0.to_offset(instant);
+        let seconds = instant.as_second() + i64::from(offset.seconds());
+        let day = i32::try_from(seconds.div_euclid(86_400)).ok()?;
+        Some(LocalMoment {
+            day,
+            month: u8::try_from(offset.to_datetime(instant).month()).ok()?,
+            // 1970-01-01 was a Thursday.
+            weekday: u8::try_from((day + 3).rem_euclid(7)).ok()?,
+            minute: u16::try_from(seconds.rem_euclid(86_400) / 60).ok()?,
+        })
+    }
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -109,6 +163,15 @@ mod tests {
         assert_eq!(beijing.at((2026, 2, 30), (8, 0, 0), 0), None);
         assert_eq!(beijing.at((2026, 2, 3), (24, 0, 0), 0), None);
         assert!(Zone::named("Mars/Olympus").is_none());
+    }
+
+    #[test]
+    fn month_week_and_hour_are_those_of_the_zone() {
+        let beijing = Zone::named("Asia/Shanghai").unwrap();
+        let local = |text: &str| beijing.local(Timestamp::parse(text).unwrap()).unwrap();
+        assert_eq!(local("2026-05-31T16:30:00Z"), LocalTime { month: 6, week: 23, hour: 0 });
+        assert_eq!(local("2026-12-31T15:59:59Z"), LocalTime { month: 12, week: 53, hour: 23 });
+        assert_eq!(beijing.local(Timestamp(i64::MAX)), None);
     }
 
     #[test]

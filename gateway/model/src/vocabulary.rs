@@ -127,10 +127,23 @@ pub const POINTS: &[Term] = &[
 pub const CLOCK_DRIFT: &str = "clock_drift";
 /// A device sends far more than it should.
 pub const BABBLING: &str = "babbling";
+/// The readings of a sensor are not good for long.
+pub const SENSOR_FAULT: &str = "sensor_fault";
 /// The gateway's own clock cannot be believed.
 pub const CLOCK_UNSURE: &str = "clock_unsure";
 /// A walk test runs: the devices in it open no cases.
 pub const WALK_TEST: &str = "walk_test";
+
+/// The mains are gone: whatever hangs on the device without a battery falls silent.
+pub const MAINS_LOST: &str = "mains_lost";
+/// A rain station is over its limit.
+pub const HEAVY_RAIN: &str = "heavy_rain";
+/// Water at several places that are near one another.
+pub const STORM: &str = "storm";
+/// The devices on one parent fell silent together.
+pub const OUTAGE: &str = "outage";
+/// Several covers near one another were opened.
+pub const COVERS_OPENED: &str = "covers_opened";
 
 /// Canonical conditions.
 pub const CONDITIONS: &[Term] = &[
@@ -148,9 +161,12 @@ pub const CONDITIONS: &[Term] = &[
     term("undervoltage", "", "voltage too low", "电压过低"),
     term("overheated", "", "temperature too high", "温度过高"),
     term("strong_wind", "", "strong wind", "大风"),
+    term(MAINS_LOST, "", "mains power lost", "市电中断"),
+    term(HEAVY_RAIN, "", "heavy rain", "暴雨"),
     term("battery_low", "", "battery low", "电池电量低"),
     term("sensor_stuck", "", "sensor reading does not move", "传感器读数不变"),
     term("silent", "", "device silent", "设备失联"),
+    term(SENSOR_FAULT, "", "sensor faulty", "传感器故障"),
     term(BABBLING, "", "device sends too often", "上报过频"),
     term(CLOCK_DRIFT, "", "device clock wrong", "设备时钟不准"),
     term(CLOCK_UNSURE, "", "time of the gateway unsure", "网关时间不确定"),
@@ -162,6 +178,10 @@ pub const CONDITIONS: &[Term] = &[
     term("disk_failing", "", "disk refused writes, nothing acknowledged", "磁盘曾拒绝写入，期间未确认报文"),
     term("write_budget_exceeded", "", "day's write budget used up", "当日写入预算用完"),
     term(WALK_TEST, "", "walk test running, no cases from its devices", "现场核验进行中，所涉设备不产生案件"),
+    term(STORM, "", "street flooding by a storm", "暴雨内涝"),
+    term(OUTAGE, "", "devices on one parent silent together", "成片失联"),
+    term(COVERS_OPENED, "", "covers near one another opened", "连片开盖"),
+    term("circuit_out", "", "lamps out on one circuit", "同一回路多灯不亮"),
     term("component_failed", "", "part of the gateway failed and is started again", "网关组件异常，正在自动重启"),
     term("store_damaged", "", "database was damaged and salvaged", "数据库曾损坏，已抢救"),
 ];

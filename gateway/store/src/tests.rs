@@ -192,6 +192,7 @@ fn alarm(id: &str, device: &str, state: AlarmState, opened_at: i64) -> Alarm {
         suppressed: None,
         case_id: Some("KB-1".to_owned()),
         acknowledged: Some(("张三".to_owned(), Timestamp(opened_at + 7))),
+        evidence: None,
     }
 }
 

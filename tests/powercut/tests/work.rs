@@ -128,6 +128,7 @@ fn alarm(number: u64, state: AlarmState) -> Alarm {
         suppressed: None,
         case_id: Some(case_id(number)),
         acknowledged: None,
+        evidence: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use kerbside_engine::MASKS_MAX;
+use kerbside_model::incident::{RainLevel, RainSignal};
 use kerbside_model::site::LEDGER;
 use kerbside_model::{Case, CaseState, Input, MaskKind, OperatorAction, Timestamp};
 use serde::Deserialize;
@@ -18,6 +19,9 @@ use super::lists::{self, stored_alarm, stored_case};
 
 /// A mask for longer than this is a mistake in the date: 90 days.
 const MASK_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+/// A rainstorm signal for longer than this was not lifted by mistake: signals are renewed within a day or two.
+const RAIN_SIGNAL_MAX: Duration = Duration::from_secs(3 * 86_400);
 
 /// Who does it, when no account says so.
 #[derive(Debug, Deserialize)]
@@ -154,6 +158,36 @@ pub(super) async fn mask(
     };
     act(&state, action).await?;
     Ok(Json(json!({ "device": id, "kind": request.kind, "from": from, "until": request.until })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RainRequest {
+    level: RainLevel,
+    until: Timestamp,
+    by: Option<String>,
+}
+
+/// Tells a rainstorm signal; one whose end is now or earlier lifts it.
+pub(super) async fn tell_rain_signal(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Body(request): Body<RainRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let by = actor(caller, request.by)?;
+    if request.until.since(state.clock.now()) > RAIN_SIGNAL_MAX {
+        return Err(ApiError::bad_request("`until` must lie within 3 days: tell it again while it is in force"));
+    }
+    let signal = RainSignal { level: request.level, until: request.until };
+    act(&state, OperatorAction::RainSignal { signal, by }).await?;
+    Ok(Json(json!(signal)))
+}
+
+/// The rainstorm signal that is in force, or `null`.
+pub(super) async fn rain_signal(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+    let signal = state.engine.ask(kerbside_engine::Engine::rain_signal).await;
+    let signal = signal.map_err(|error| ApiError::unavailable(&error))?;
+    Ok(Json(json!(signal.filter(|signal| signal.until > state.clock.now()))))
 }
 
 pub(super) async fn unmask(

@@ -161,7 +161,7 @@ async fn read(state: &ApiState, rows: Vec<UndecodedRow>, by: &str) -> Result<Vec
 
 fn try_rows(site: &Site, rows: Vec<UndecodedRow>) -> Vec<(UndecodedRow, Outcome)> {
     let decoders = Decoders::new(site);
-    let bench = Bench { site, decoders: &decoders, certainty: Certainty::Sure };
+    let bench = Bench { site, decoders: &decoders, certainty: Certainty::Sure, notes: &[] };
     let mut reader = Rereader::new(bench);
     let mut outcomes = Vec::with_capacity(rows.len());
     for row in rows {

@@ -12,6 +12,7 @@
 //! | `GET /api/v1/frames` | frames as they arrive, with what they gave, as Server-Sent Events |
 //! | `GET /api/v1/alarms`, `/alarms/{id}`; `POST /alarms/{id}/acknowledge` | alarms |
 //! | `GET /api/v1/incidents` | alarms with one cause |
+//! | `GET, POST /api/v1/rain-signal` | the official rainstorm signal |
 //! | `GET /api/v1/buses` | Modbus buses: share of time by unit, what is left alone and why |
 //! | `POST /api/v1/modbus/read`, `/modbus/identify` | one question to a unit of a bus that is polled |
 //! | `GET /walk` | what a walk test (现场核验) has seen, for the installer's phone |
@@ -44,7 +45,7 @@ mod walk;
 pub(crate) use actions::wanted_state;
 pub(crate) use again::{reason_named as undecoded_reason, try_page as try_undecoded};
 pub(crate) use modbus::identification_view;
-pub(crate) use view::{case as case_view, undecoded as undecoded_view};
+pub(crate) use view::{alarm as alarm_view, case as case_view, undecoded as undecoded_view};
 
 use std::net::SocketAddr;
 
@@ -144,6 +145,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/alarms/{id}", get(lists::alarm))
         .route("/alarms/{id}/acknowledge", post(actions::acknowledge))
         .route("/incidents", get(lists::incidents))
+        .route("/rain-signal", get(actions::rain_signal).post(actions::tell_rain_signal))
         .route("/buses", get(buses::list))
         .route("/modbus/read", post(modbus::read))
         .route("/modbus/identify", post(modbus::identify))

@@ -1,10 +1,15 @@
 //! How records look as JSON.
 
 use kerbside_model::geo::{Datum, convert};
-use kerbside_model::{Alarm, Case, CaseEvent, NoticeReason, OutboxTask, Payload, Tag};
+use kerbside_model::{
+    Alarm, Case, CaseEvent, Evidence, Ground, NoticeReason, OutboxTask, Payload, Suppression, Tag, Timestamp,
+};
 use kerbside_store::{OutboxView, UndecodedRow, UnknownDevice};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+/// Readings of an hour before and after an alarm belong to its picture.
+const READINGS_AROUND_MS: i64 = 3_600_000;
 
 /// Moves the positions of a list from WGS84 to another datum: for a map that is drawn on one.
 pub(super) fn move_positions(items: &mut [Value], datum: Datum) {
@@ -27,7 +32,8 @@ pub(super) struct List {
     pub(super) next: Option<String>,
 }
 
-pub(super) fn alarm(alarm: &Alarm) -> Value {
+pub(crate) fn alarm(alarm: &Alarm) -> Value {
+    let grounds = grounds(alarm);
     let acknowledged = alarm.acknowledged.as_ref().map(|(by, at)| json!({ "by": by, "at": at }));
     json!({
         "id": alarm.id,
@@ -43,7 +49,59 @@ pub(super) fn alarm(alarm: &Alarm) -> Value {
         "suppressed": alarm.suppressed,
         "case_id": alarm.case_id,
         "acknowledged": acknowledged,
+        "evidence": alarm.evidence.as_deref().map(evidence),
+        "grounds": grounds.iter().map(|ground| ground.en.as_str()).collect::<Vec<_>>(),
+        "grounds_zh": grounds.iter().map(|ground| ground.zh.as_str()).collect::<Vec<_>>(),
+        "readings": readings(alarm),
     })
+}
+
+fn evidence(evidence: &Evidence) -> Value {
+    json!({
+        "profile": evidence.profile,
+        "profile_version": evidence.profile_version,
+        "detector": evidence.detector,
+        "rule": evidence.rule,
+        "point": evidence.point,
+        "value": evidence.value.as_ref().map(kerbside_model::Value::to_json),
+        "quality": evidence.flag.map(kerbside_model::Flag::name),
+        "observed_at": evidence.observed_at,
+        "limit": evidence.limit,
+        "clear": evidence.clear,
+        "since": evidence.since,
+    })
+}
+
+/// What made it, and whether anything keeps it from opening a case.
+fn grounds(alarm: &Alarm) -> Vec<Ground> {
+    let mut grounds = alarm.evidence.as_deref().map_or_else(Vec::new, |evidence| evidence.grounds.clone());
+    let (en, zh) = match alarm.suppressed {
+        None => ("ruled out: mask, permit and walk test; none covers it", "已排除：屏蔽、施工许可、现场核验（均无）"),
+        Some(Suppression::NotCommissioned) => ("no case: the device is being installed", "不立案：设备调试中"),
+        Some(Suppression::Maintenance) => ("no case: the device is masked for maintenance", "不立案：设备维护中"),
+        Some(Suppression::Permit) => ("no case: a permit covers the time", "不立案：有施工许可"),
+        Some(Suppression::Void) => {
+            ("no case: a person ended the case for it", "不立案：该情况的案件已由人工办结或作废")
+        }
+        Some(Suppression::NoCase) => {
+            ("no case: by the profile or the site's policy", "不立案：设备模型或站点规定不立案")
+        }
+        Some(Suppression::WalkTest) => ("no case: the device is in a walk test", "不立案：现场核验中"),
+        Some(Suppression::Incident) => {
+            ("no case of its own: it is part of an incident, which has one", "不单独立案：已并入事件群案件")
+        }
+    };
+    grounds.push(Ground { en: en.to_owned(), zh: zh.to_owned() });
+    grounds
+}
+
+/// Where to look at the readings around it.
+fn readings(alarm: &Alarm) -> Value {
+    let since = alarm.evidence.as_ref().map_or(alarm.opened_at, |evidence| evidence.since.min(alarm.opened_at));
+    let from = Timestamp(since.0.saturating_sub(READINGS_AROUND_MS));
+    let until = Timestamp(alarm.cleared_at.unwrap_or(alarm.updated_at).0.saturating_add(READINGS_AROUND_MS));
+    let grafana = format!("/d/kerbside-overview?from={}&to={}", from.0, until.0);
+    json!({ "from": from, "until": until, "grafana": grafana })
 }
 
 pub(crate) fn case(case: &Case, history: &[CaseEvent]) -> Value {
@@ -136,6 +194,8 @@ fn reason(reason: NoticeReason) -> (&'static str, &'static str) {
         NoticeReason::Returned => ("back again", "再次发生"),
         NoticeReason::Worsened => ("worse", "加重"),
         NoticeReason::Refused => ("refused by the platform", "平台拒收"),
+        NoticeReason::Grown => ("the incident has grown", "事件群扩大"),
+        NoticeReason::Over => ("the incident is over", "事件群已结束"),
     }
 }
 

@@ -3,12 +3,14 @@
 //! Exit codes: 0 done, 1 failed, 2 the configuration, a profile or the command line is not sound.
 
 mod access;
+mod backtest;
 mod broker;
 mod cases;
 pub mod check;
 mod demo;
 mod detect;
 mod devices;
+mod explain;
 mod frames;
 mod inventory;
 mod listen;
@@ -48,6 +50,8 @@ enum Command {
     Broker(broker::BrokerArguments),
     /// Lists, shows and moves cases.
     Cases(cases::CasesArguments),
+    /// Says why an alarm stands or stood: rule, values, limits, how long, quality, what was ruled out.
+    Explain(explain::ExplainArguments),
     /// Says how unusual each point of a recorded series is.
     Detect(detect::DetectArguments),
     /// Lists devices.
@@ -58,6 +62,8 @@ enum Command {
     Inventory(inventory::InventoryArguments),
     /// Finds units on a Modbus bus and what their registers mean; never writes.
     Modbus(modbus::ModbusArguments),
+    /// Runs recorded data through the rules of a profile: alarms, would-be cases, and what another limit would change.
+    Backtest(Box<backtest::BacktestArguments>),
     /// Tests profiles and decodes single frames.
     Profile(profile::ProfileArguments),
     /// Applies the configuration to the running gateway, and only what changed in it.
@@ -88,9 +94,11 @@ pub fn main() -> ExitCode {
         Command::Cases(arguments) => cases::run(&arguments),
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Frames(arguments) => frames::run(&arguments),
         Command::Inventory(arguments) => inventory::run(&arguments),
         Command::Modbus(arguments) => modbus::run(&arguments),
+        Command::Backtest(arguments) => backtest::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),

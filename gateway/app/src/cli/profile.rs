@@ -1,4 +1,4 @@
-//! `kerbside profile`: runs the samples of profiles, shows what one frame gives, compares editions, begins new profiles.
+//! `kerbside profile`: runs the samples and rule tests of profiles, shows what one frame gives, compares editions, begins new profiles.
 
 mod diff;
 pub(super) mod files;
@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use kerbside_engine::decode::envelope::{self, Opened};
 use kerbside_engine::decode::{CodecTrace, Told};
+use kerbside_engine::rule_test::{Failure, run_rule_test};
 use kerbside_engine::sample::{DecodedFrame, DecodedRow, SingleFrame, decode_single, run_sample, trace_single};
 use kerbside_model::document::{Problem, Problems};
 use kerbside_model::profile::{Origin, PayloadFormat};
@@ -31,7 +32,7 @@ pub(super) struct ProfileArguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum ProfileCommand {
-    /// Runs the samples of profiles: of the files and folders named, or of the shipped ones.
+    /// Runs the samples and the rule tests of profiles: of the files and folders named, or of the shipped ones.
     Test {
         /// Files or folders.
         paths: Vec<PathBuf>,
@@ -135,17 +136,28 @@ fn test(paths: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
         files::of_paths(paths, &problems)?
     };
     let mut results: Vec<Value> = Vec::new();
-    let mut failed = 0;
+    let (mut failed, mut samples, mut tests) = (0, 0, 0);
+    let mut tell = |profile: &Profile, name: &str, wrong: &[String]| {
+        failed += usize::from(!wrong.is_empty());
+        if !as_json {
+            let verdict = if wrong.is_empty() { "ok    " } else { "FAILED" };
+            say(&format!("{verdict} {}: {name}", profile.name));
+            wrong.iter().for_each(|line| say(&format!("         {line}")));
+        }
+    };
     for profile in &profiles {
         for sample in &profile.samples {
             let wrong = run_sample(profile, sample);
-            failed += usize::from(!wrong.is_empty());
-            if !as_json {
-                let verdict = if wrong.is_empty() { "ok    " } else { "FAILED" };
-                say(&format!("{verdict} {}: {}", profile.name, sample.name));
-                wrong.iter().for_each(|line| say(&format!("         {line}")));
-            }
+            samples += 1;
+            tell(profile, &sample.name, &wrong);
             results.push(json!({ "profile": profile.name, "sample": sample.name, "wrong": wrong }));
+        }
+        for test in &profile.tests {
+            let at_line = |failure: Failure| format!("{}:{}: {}", test.file, failure.line, failure.what);
+            let wrong: Vec<String> = run_rule_test(profile, test).into_iter().map(at_line).collect();
+            tests += 1;
+            tell(profile, &test.name, &wrong);
+            results.push(json!({ "profile": profile.name, "test": test.name, "wrong": wrong }));
         }
     }
     let broken = problems.into_sorted();
@@ -153,8 +165,8 @@ fn test(paths: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
         let problems: Vec<String> = broken.iter().map(Problem::to_string).collect();
         say(&json!({ "items": results, "next": null, "problems": problems }).to_string());
     } else {
-        let (profiles, samples) = (counted(profiles.len(), "profile"), counted(results.len(), "sample"));
-        say(&format!("{profiles}, {samples}, {failed} failed"));
+        let (profiles, samples) = (counted(profiles.len(), "profile"), counted(samples, "sample"));
+        say(&format!("{profiles}, {samples}, {}, {failed} failed", counted(tests, "test")));
         if !broken.is_empty() {
             say_problems(&broken);
         }

@@ -17,6 +17,7 @@ mod environment;
 mod example;
 mod fingerprint;
 mod general;
+mod incidents;
 mod inventory;
 mod modbus;
 mod mqtt;
@@ -240,6 +241,7 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
     };
     let inventory = inventory::read(&top, &context, &around);
     note_phones(&top, &general, &channels, &context);
+    let incidents = incidents::read(&top);
     note_nodes(&sources, &inventory, &context);
     top.finish();
     let buses = if problems.is_empty() { buses(&sources.modbus, &inventory, &context) } else { Vec::new() };
@@ -251,6 +253,7 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
         cases: general.case_policy(platform.name()),
         duty,
         limits: general.limits.frames,
+        incidents,
     };
     Config {
         path: path.to_owned(),

@@ -137,6 +137,14 @@ fn each_mistake_is_reported_at_its_line_and_key() {
             &[(6, "sources.a.address.claim")],
         ),
         ("a burst of nothing", "limits: {device_burst: 0}\n", &[(1, "limits.device_burst")]),
+        ("one device is no storm", "incidents: {storm: {devices: 1}}\n", &[(1, "incidents.storm.devices")]),
+        ("a share of two", "incidents: {outage: {share: 2}}\n", &[(1, "incidents.outage.share")]),
+        ("a reach beyond", "incidents: {covers: {reach_m: 3000}}\n", &[(1, "incidents.covers.extent_m")]),
+        (
+            "a rule for what is no condition of a group",
+            "incidents:\n  groups:\n    - {condition: silent, becomes: outage}\n",
+            &[(3, "incidents.groups[0].becomes"), (3, "incidents.groups[0].condition")],
+        ),
         ("a window of a day", "limits: {duplicate_window: 1d}\n", &[(1, "limits.duplicate_window")]),
         (
             "two kinds of address",

@@ -458,8 +458,15 @@ function renderIncidents() {
     data.incidents?.items ?? [],
     (item) => item.id,
     (item) => {
-      const values = { count: item.alarms.length, parent: item.parent, condition: term("CONDITIONS", item.condition) };
-      return make("li", {}, severityMark(item.severity), ` ${word("incident", values)} `, when(item.opened_at));
+      const values = {
+        count: item.devices.length,
+        standing: item.standing.length,
+        parent: item.parent,
+        condition: term("CONDITIONS", item.condition),
+      };
+      const link = item.case_id ? make("a", { class: "id", href: caseAddress(item.case_id) }, item.case_id) : "";
+      const text = item.ended_at ? inLanguage(item, "explanation") : word("incident", values);
+      return make("li", {}, severityMark(item.severity), ` ${text} `, when(item.ended_at ?? item.opened_at), " ", link);
     },
   );
 }
@@ -471,7 +478,7 @@ function alarmRow(alarm) {
   const caseLink = alarm.case_id ? make("a", { class: "id", href: caseAddress(alarm.case_id) }, alarm.case_id) : null;
   return row(
     ["severity", severityMark(alarm.severity)],
-    ["what", make("b", {}, term("CONDITIONS", alarm.condition)), soft(inLanguage(alarm, "explanation"))],
+    ["what", make("b", {}, term("CONDITIONS", alarm.condition)), soft(inLanguage(alarm, "explanation")), grounds(alarm)],
     ["device", deviceLink(alarm.device, alarm.name), soft(alarm.place)],
     ["since", when(alarm.opened_at)],
     [
@@ -483,6 +490,15 @@ function alarmRow(alarm) {
     ],
   );
 }
+
+/** Rule, limits, how long, and what was ruled out, for who asks. */
+const grounds = (alarm) =>
+  make(
+    "details",
+    {},
+    make("summary", {}, word("why")),
+    make("ul", {}, ...(inLanguage(alarm, "grounds") ?? []).map((ground) => make("li", {}, ground))),
+  );
 
 const deviceLink = (id, name) => make("a", { href: deviceAddress(id) }, name ? `${name} (${id})` : id);
 

@@ -86,6 +86,15 @@ fn every_state_reason_and_cause_that_the_api_may_name_has_its_words() {
         Cause::ReadFailed,
         Cause::IllegalAddress,
         Cause::Derived,
+        Cause::Climatology,
+        Cause::Spike,
+        Cause::Confirmed,
+        Cause::RateOfChange,
+        Cause::FlatLine,
+        Cause::Attenuated,
+        Cause::Gap,
+        Cause::Neighbours,
+        Cause::DeviceFlag,
     ];
     check_names("CAUSES", causes.map(Cause::name));
     let services = [ServiceState::InService, ServiceState::Commissioning, ServiceState::Maintenance];

@@ -342,10 +342,11 @@ impl Pipeline {
         self.is_changed = snapshot.is_none();
         let publisher = Arc::clone(&self.publisher);
         let site = Arc::clone(self.engine.site());
-        publisher.engine_state(self.engine.open_cases());
+        publisher.engine_state(self.engine.open_cases(), self.engine.open_incidents());
         let Taken { inputs, effects, receipts, submissions } = self.gathered.take();
         if let Some(storm) = &mut self.storm {
-            storm.look(&self.engine, !effects.alarms.is_empty());
+            // An incident ends by a timer, or opens by a rainstorm signal: that is in the audit log alone.
+            storm.look(&self.engine, !(effects.alarms.is_empty() && effects.audit.is_empty()));
         }
         if self.underway.count() == 0 {
             self.progress_at = Clock::stamp();

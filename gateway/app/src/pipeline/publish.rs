@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kerbside_model::incident::IncidentKind;
 use kerbside_model::port::TelemetryBatch;
 use kerbside_model::{
     Counts, DuplicateReason, IgnoredEvent, OutboxState, Severity, Site, Suppression, TimeRefusal, Undecoded,
@@ -102,8 +103,11 @@ impl Publisher {
     }
 
     /// Shows how many cases are open.
-    pub(super) fn engine_state(&self, open_cases: usize) {
+    pub(super) fn engine_state(&self, open_cases: usize, open_incidents: [usize; IncidentKind::ALL.len()]) {
         self.metrics.cases_open.set(i64::try_from(open_cases).unwrap_or(i64::MAX));
+        for (gauge, open) in self.metrics.incidents_open.iter().zip(open_incidents) {
+            gauge.set(i64::try_from(open).unwrap_or(i64::MAX));
+        }
     }
 }
 
@@ -131,6 +135,8 @@ pub struct EngineMetrics {
     suppressed: Vec<IntCounter>,
     notices: IntCounter,
     cases_open: IntGauge,
+    incidents_open: Vec<IntGauge>,
+    incidents_opened: IntCounter,
 }
 
 impl EngineMetrics {
@@ -155,6 +161,7 @@ impl EngineMetrics {
         let raised = metrics.counters("kerbside_alarms_raised_total", "Alarms raised.", &["severity"]);
         let suppressed =
             metrics.counters("kerbside_cases_suppressed_total", "Alarms that opened no case, by reason.", &["reason"]);
+        let incidents = metrics.gauges("kerbside_incidents_open", "Incidents that stand, by kind.", &["kind"]);
         EngineMetrics {
             frames_decoded: metrics.counter("kerbside_frames_decoded_total", "Frames that gave readings."),
             frames_retained: metrics.counter("kerbside_frames_retained_total", "Retained MQTT messages."),
@@ -201,6 +208,8 @@ impl EngineMetrics {
             suppressed: Suppression::ALL.iter().map(|reason| suppressed.with_label_values(&[reason.name()])).collect(),
             notices: metrics.counter("kerbside_notices_total", "Notices written to the outbox."),
             cases_open: metrics.gauge("kerbside_cases_open", "Cases that are not over."),
+            incidents_open: IncidentKind::ALL.iter().map(|kind| incidents.with_label_values(&[kind.name()])).collect(),
+            incidents_opened: metrics.counter("kerbside_incidents_opened_total", "Incidents opened."),
         }
     }
 
@@ -219,6 +228,7 @@ impl EngineMetrics {
         self.cases_opened.inc_by(counts.cases_opened);
         self.cases_joined.inc_by(counts.cases_joined);
         self.notices.inc_by(counts.notices);
+        self.incidents_opened.inc_by(counts.incidents_opened);
         let by_reason = self.undecoded.iter().zip(counts.frames_undecoded);
         let by_repeat = self.duplicates.iter().zip(counts.frames_duplicate);
         let by_event = self.ignored.iter().zip(counts.frames_ignored);

@@ -1,7 +1,7 @@
 //! Whether a storm stands, told to the sources so that they read levels more often.
 //!
-//! The engine is looked at after alarms have changed, and not more often than every few seconds: each look goes over
-//! all devices. Nothing survives a restart; the first look after it sees the alarms that stand.
+//! The engine is looked at after alarms or incidents have changed, and not more often than every few seconds: sources
+//! need no quicker change of their plans. Nothing survives a restart; the first look after it sees the alarms that stand.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +32,8 @@ impl StormWatch {
     }
 
     /// Looks at the engine after a batch, when there may be news.
-    pub(super) fn look(&mut self, engine: &Engine, have_alarms_changed: bool) {
-        self.has_news |= have_alarms_changed;
+    pub(super) fn look(&mut self, engine: &Engine, has_changed: bool) {
+        self.has_news |= has_changed;
         let now = Clock::stamp();
         let is_soon = self.looked_at.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK_INTERVAL);
         if !self.has_news || is_soon {

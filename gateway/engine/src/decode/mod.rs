@@ -47,6 +47,9 @@ pub use sender::{NotTaken, Refused, Sender, address_of, resolve};
 pub use time::{Certainty, Told};
 pub(crate) use undecoded::keep_undecoded;
 
+use crate::local::Clock;
+use crate::quality::Plan;
+
 /// Frames without a time of their own that came at once are placed a millisecond apart, but never further ahead.
 const BURST_MAX: Duration = Duration::from_secs(1);
 /// So many remarks on one frame say enough.
@@ -61,6 +64,9 @@ pub struct Decoder {
     has_derived: bool,
     has_required: bool,
     level: Option<u16>,
+    /// What is tested of its readings.
+    quality: Plan,
+    clock: Clock,
     /// Points that the envelope gives.
     links: Vec<(u16, LinkField)>,
     tells_time: bool,
@@ -239,9 +245,21 @@ impl Decoder {
                 && profile.points.iter().any(|point| point.required),
             level: profile.point_index("level_mm").map(point_index),
             links: links(profile),
+            quality: Plan::new(profile),
+            clock: Clock::of(profile),
             tells_time: profile.payload.tells_time(),
             profile: Arc::clone(profile),
         }
+    }
+
+    /// The tests of the profile's points.
+    pub fn quality(&self) -> &Plan {
+        &self.quality
+    }
+
+    /// The hour for the profile's detectors.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The times of a frame that was decoded.
@@ -428,6 +446,18 @@ impl Scratch {
         &self.readings[self.first..]
     }
 
+    /// The same, to flag them.
+    pub fn readings_mut(&mut self) -> &mut [PointReading] {
+        &mut self.readings[self.first..]
+    }
+
+    /// Keeps a reading of another frame for [`Scratch::take_kept`], behind those of this one.
+    pub(crate) fn keep_other(&mut self, reading: PointReading) {
+        self.readings.truncate(self.first);
+        self.readings.push(reading);
+        self.first = self.readings.len();
+    }
+
     /// Keeps the readings of this frame for [`Scratch::take_kept`]; how many they are.
     pub fn keep_frame(&mut self) -> usize {
         let count = self.readings.len() - self.first;
@@ -569,19 +599,37 @@ pub fn decode_again<'a>(
 ) -> Observations {
     let mut observations = Observations::default();
     let mut scratch = Scratch::default();
-    let mut notes = notes.iter().peekable();
+    let mut others = notes;
     for (number, frame) in (0_u32..).zip(frames) {
-        let placed_after_ms = match notes.next_if(|note| note.frame == number).map(|note| note.what) {
-            Some(Noted::Left) => continue,
-            Some(Noted::PlacedAfter(ms)) => i64::from(ms),
-            None => 0,
-        };
-        let placed_at = |_| Timestamp(frame.received_at.0.saturating_add(placed_after_ms));
-        let bench = Bench { site, decoders, certainty };
-        // What cannot be decoded has a row of its own in the store.
-        drop(decode_late(&bench, &frame, placed_at, &mut scratch, &mut observations));
+        let count = others.iter().take_while(|note| note.frame == number).count();
+        let (notes, later) = others.split_at(count);
+        others = later;
+        let placed_after_ms = notes.iter().find_map(|note| match note.what {
+            Noted::PlacedAfter(ms) => Some(i64::from(ms)),
+            _ => None,
+        });
+        let placed_at = |_| Timestamp(frame.received_at.0.saturating_add(placed_after_ms.unwrap_or(0)));
+        let bench = Bench { site, decoders, certainty, notes };
+        if !notes.iter().any(|note| note.what == Noted::Left) {
+            // What cannot be decoded has a row of its own in the store.
+            drop(decode_late(&bench, &frame, placed_at, &mut scratch, &mut observations));
+        }
+        add_revised(&bench, &frame, &mut observations);
     }
     observations
+}
+
+/// Adds what a frame settled about earlier readings of its device.
+fn add_revised(bench: &Bench<'_>, frame: &FrameView<'_>, observations: &mut Observations) {
+    for note in bench.notes {
+        let Noted::Revised { point, value, observed_at, received_at, quality } = note.what else { continue };
+        let Ok(sender) = resolve(bench.site, frame) else { return };
+        let plan = bench.decoders.of(bench.site.device(sender.device)).quality();
+        let Some(point) = plan.point(point) else { continue };
+        let reading = PointReading { point, value: Some(Value::Number(value)), quality };
+        observations.push(sender.device, observed_at, received_at, true, [reading]);
+        frame.tags.iter().for_each(|tags| observations.tag_last(tags));
+    }
 }
 
 /// What a frame is decoded with outside of a step.
@@ -593,6 +641,8 @@ pub struct Bench<'a> {
     pub decoders: &'a Decoders,
     /// How far our own clock could be believed when the frame came.
     pub certainty: Certainty,
+    /// What the engine noted about the frame.
+    pub notes: &'a [FrameNote],
 }
 
 /// Decodes a frame that is no news, and adds what it gives to `observations`. `placed_at` says where it stands when it
@@ -623,11 +673,18 @@ fn decode_sent(
 ) -> Result<(), Refused> {
     let index = sender.device;
     let device = bench.site.device(index);
-    let decoded = bench.decoders.of(device).decode(device, &sender.message(frame), scratch);
+    let decoder = bench.decoders.of(device);
+    let decoded = decoder.decode(device, &sender.message(frame), scratch);
     let decoded = decoded.map_err(|error| Refused { device: Some(index), error })?;
     let device_time = decoded.time(frame.received_at, bench.certainty);
     if !(scratch.readings().is_empty() || device_time.is_none() && frame.flags.retained) {
         let observed_at = device_time.unwrap_or_else(|| placed_at(index));
+        decoder.quality().judge_alone(scratch.readings_mut(), observed_at);
+        for note in bench.notes {
+            let Noted::Graded { point, quality } = note.what else { continue };
+            let noted = decoder.quality().point(point).and_then(|point| scratch.reading_mut(point));
+            noted.into_iter().for_each(|reading| reading.quality = quality);
+        }
         observations.push(index, observed_at, frame.received_at, false, scratch.drain());
         frame.tags.iter().for_each(|tags| observations.tag_last(tags));
     }
@@ -635,6 +692,7 @@ fn decode_sent(
     for row in 0..scratch.history_len() {
         let judged = scratch.history_time(row).judge(frame_time, frame.received_at, bench.certainty);
         let Ok(observed_at) = judged else { continue };
+        decoder.quality().judge_alone(scratch.history_mut(row), observed_at);
         observations.push(index, observed_at, frame.received_at, true, scratch.history(row).iter().cloned());
         frame.tags.iter().for_each(|tags| observations.tag_last(tags));
     }

@@ -78,6 +78,11 @@ impl History {
         &self.readings[first..first + count]
     }
 
+    fn readings_mut(&mut self, row: usize) -> &mut [PointReading] {
+        let HistoryRow { first, count, .. } = self.rows[row];
+        &mut self.readings[first..first + count]
+    }
+
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.readings.clear();
@@ -98,6 +103,11 @@ impl Scratch {
     /// The readings of a row of another time, in the order of the profile's points.
     pub fn history(&self, row: usize) -> &[PointReading] {
         self.history.readings(row)
+    }
+
+    /// The same, to flag them.
+    pub fn history_mut(&mut self, row: usize) -> &mut [PointReading] {
+        self.history.readings_mut(row)
     }
 
     /// Keeps the readings of a row of another time for [`Scratch::take_kept`], as [`Scratch::keep_frame`] does with

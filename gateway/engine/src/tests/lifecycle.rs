@@ -1,6 +1,6 @@
 //! Alarms: raised, held, cleared, stale.
 
-use kerbside_model::{DuplicateReason, Input, ServiceState, SourceStatus, UndecodedReason};
+use kerbside_model::{DuplicateReason, Input, SourceStatus, UndecodedReason};
 
 use super::support::*;
 
@@ -181,41 +181,4 @@ fn a_retained_message_is_never_taken_for_a_live_one() {
     retained.retained = true;
     let effects = engine.step(at(0), &[Input::Frame(retained)]);
     assert_eq!((alarms(&effects), effects.observations.len(), effects.counts.frames_retained), (Vec::new(), 0, 1));
-}
-
-#[test]
-fn three_alarms_of_one_kind_on_one_parent_are_an_incident() {
-    let mut facts = facts();
-    for device in &mut facts.devices {
-        (device.parent, device.service) = ("POLE-7".to_owned(), ServiceState::InService);
-    }
-    let mut engine = engine(facts);
-    send(&mut engine, "MH-1", 0, r#"{"cover_open":true}"#);
-    send(&mut engine, "MH-2", 1, r#"{"cover_open":true}"#);
-    assert_eq!(engine.incidents(), []);
-    send(&mut engine, "MH-3", 2, r#"{"cover_open":true}"#);
-    let incidents = engine.incidents();
-    assert_eq!((incidents.len(), incidents[0].devices.len(), incidents[0].opened_at), (1, 3, at(0)));
-    assert!(!engine.has_storm(), "open covers are no storm");
-    send(&mut engine, "MH-2", 3, r#"{"cover_open":false}"#);
-    assert_eq!(engine.incidents(), []);
-}
-
-#[test]
-fn three_surcharged_drains_of_one_catchment_are_a_storm_until_one_is_well() {
-    let mut facts = facts();
-    for device in &mut facts.devices {
-        (device.parent, device.service) = ("BASIN-2".to_owned(), ServiceState::InService);
-    }
-    let mut profile = facts.profiles[0].as_ref().clone();
-    profile.conditions[0].name = "surcharged".into();
-    facts.profiles[0] = profile.into();
-    let mut engine = engine(facts);
-    for (number, device) in ["MH-1", "MH-2", "MH-3"].into_iter().enumerate() {
-        assert!(!engine.has_storm());
-        send(&mut engine, device, number as i64, r#"{"cover_open":true}"#);
-    }
-    assert!(engine.has_storm());
-    send(&mut engine, "MH-2", 9, r#"{"cover_open":false}"#);
-    assert!(!engine.has_storm());
 }

@@ -35,6 +35,7 @@ pub(super) fn point(name: &str, value_type: ValueType, range: Option<(f64, f64)>
         required: false,
         interval: None,
         storm_interval: None,
+        quality: PointQuality::default(),
     }
 }
 
@@ -48,15 +49,17 @@ pub(super) fn detector(condition: u16, severity: Severity, point: Option<u16>, r
         count: 1,
         clear_hold: Duration::ZERO,
         when: Vec::new(),
+        during: None,
+        zone: None,
     }
 }
 
 pub(super) fn above(raise: f64, clear: f64) -> Rule {
-    Rule::Threshold { side: Side::Above, raise, clear }
+    Rule::Threshold { side: Side::Above, raise, clear, approach: None }
 }
 
 pub(super) fn condition(name: &str) -> Condition {
-    Condition { name: Arc::from(name), title: name.to_owned(), title_zh: name.to_owned(), opens_case: true }
+    Condition { name: Arc::from(name), title: name.to_owned(), title_zh: name.to_owned(), opens_case: true, life: None }
 }
 
 /// Points: 0 cover_open, 1 tilt_deg, 2 level_mm, 3 water_present, 4 leakage_ma.
@@ -72,6 +75,7 @@ pub(super) fn profile() -> Profile {
         clear: 20.0,
         per: Duration::from_secs(60),
         gap_max: Duration::from_secs(600),
+        jump: None,
     };
     let flat = Rule::Flatline { tolerance: 0.5, duration: Duration::from_secs(6 * 3_600) };
     Profile {
@@ -97,7 +101,7 @@ pub(super) fn profile() -> Profile {
         detectors: vec![
             detector(0, Severity::Critical, Some(0), Rule::State { values: vec![Value::Boolean(true)] }),
             Detector { count: 2, ..detector(0, Severity::Major, Some(1), above(10.0, 5.0)) },
-            detector(1, Severity::Minor, None, Rule::Silence { after: None, missed: 3.0 }),
+            detector(1, Severity::Minor, None, Rule::Silence { after: None, missed: 3.0, habit: None, rise: None }),
             Detector { hold: Duration::from_secs(30), ..detector(2, Severity::Major, Some(2), above(400.0, 350.0)) },
             guarded,
             detector(4, Severity::Major, Some(2), rate),
@@ -105,6 +109,7 @@ pub(super) fn profile() -> Profile {
         ],
         samples: Vec::new(),
         walk_test: Vec::new(),
+        tests: Vec::new(),
     }
 }
 

@@ -5,7 +5,11 @@ mod codec;
 mod csv;
 mod parse;
 mod payload;
+mod quality;
 mod registers;
+mod rehearsal;
+mod rule_test;
+mod rules;
 mod sparkplug;
 mod walk;
 
@@ -29,9 +33,20 @@ pub use parse::{
     parse_profile_text_with, parse_profile_with,
 };
 pub use payload::{DocumentFormat, HistoryList, Newest};
+pub use quality::{
+    Attenuated, ChangeRate, Drift, FAULT_AFTER_DEFAULT, FAULT_COUNT_DEFAULT, FLAT_READINGS_MAX, FaultRule, Flat,
+    Limits, Movement, NEIGHBOURS_MAX, Neighbours, PointQuality, Season, Spans, Spike, SpikeMethod, Validity,
+    WINDOW_READINGS_MAX, range_of_kind,
+};
 pub use registers::{
     Bits, ByteOrder, Half, Power, PowerMeaning, RegisterField, RegisterFormat, RegisterTime, RegisterType, Sign,
     TIME_PARTS_MAX, TextEncoding, TimeForm, TimePart, TimeParts,
+};
+pub use rehearsal::REHEARSAL_TIME_KEY;
+pub use rule_test::{Check, ExpectedAlarm, RuleTest, Slot, TestDevice, TestMask};
+pub use rules::{
+    Baseline, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Habit, Light, Rise, TREND_DAYS_MAX,
+    TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
 };
 pub use sparkplug::SparkplugFormat;
 pub use walk::WalkTrigger;
@@ -71,6 +86,9 @@ pub struct Profile {
     pub samples: Vec<Sample>,
     /// What shows in a walk test that it works; empty for what [`Profile::walk_triggers`] gives by itself.
     pub walk_test: Vec<WalkTrigger>,
+    /// Series of readings with the alarms that must come of them; not stored, since they change nothing.
+    #[serde(skip)]
+    pub tests: Vec<RuleTest>,
 }
 
 /// Digits of a profile's content hash: enough to tell editions apart.
@@ -85,6 +103,17 @@ impl Profile {
         let mut hash = content_hash(&bytes);
         hash.truncate(HASH_DIGITS);
         hash
+    }
+
+    /// Gives what is told or judged by local time the zone of the site, where the profile names none.
+    pub fn put_zone(&mut self, zone: &str) {
+        self.payload.put_zone(zone);
+        for point in self.points.iter_mut().filter(|point| !point.quality.climatology.is_empty()) {
+            point.quality.zone.get_or_insert_with(|| zone.to_owned());
+        }
+        for detector in self.detectors.iter_mut().filter(|detector| detector.goes_by_the_clock()) {
+            detector.zone.get_or_insert_with(|| zone.to_owned());
+        }
     }
 
     /// How often a point of a device comes that reports with this interval.
@@ -229,6 +258,8 @@ pub struct Point {
     pub interval: Option<Duration>,
     /// The same while a storm stands.
     pub storm_interval: Option<Duration>,
+    /// What is tested of its readings.
+    pub quality: PointQuality,
 }
 
 /// What the values of a point are.
@@ -299,6 +330,8 @@ pub struct Condition {
     pub title_zh: String,
     /// Whether it opens a case.
     pub opens_case: bool,
+    /// Whether life is at risk, so that suspect readings alone raise it; by default when the detector is critical.
+    pub life: Option<bool>,
 }
 
 /// One rule that finds a condition. A condition stands while any of its detectors does.
@@ -320,6 +353,17 @@ pub struct Detector {
     pub clear_hold: Duration,
     /// All of these must hold too.
     pub when: Vec<Guard>,
+    /// When it watches; `None` for always. What is wrong at another time is fine.
+    pub during: Option<During>,
+    /// IANA name of the zone that its hours and days are of; `None` until the site's own is put in.
+    pub zone: Option<String>,
+}
+
+impl Detector {
+    /// Whether it asks for the hour or day at its place.
+    pub fn goes_by_the_clock(&self) -> bool {
+        self.during.is_some() || matches!(self.rule, Rule::Deviation(_) | Rule::Trend(_))
+    }
 }
 
 /// What a detector looks for.
@@ -333,6 +377,8 @@ pub enum Rule {
         raise: f64,
         /// At or inside this it is cleared; between the two nothing changes.
         clear: f64,
+        /// How a real change comes to the limit; `None` when any reading beyond the limit counts.
+        approach: Option<Approach>,
     },
     /// One of these values.
     State {
@@ -351,6 +397,8 @@ pub enum Rule {
         per: Duration,
         /// Readings further apart than this say nothing about the rate.
         gap_max: Duration,
+        /// A change between two readings that is no change of what is measured: it does not count.
+        jump: Option<Jump>,
     },
     /// A number that does not move.
     Flatline {
@@ -365,7 +413,19 @@ pub enum Rule {
         after: Option<Duration>,
         /// ... else for so many reporting intervals.
         missed: f64,
+        /// Once its own habit is known, that counts instead.
+        habit: Option<Habit>,
+        /// It counts only behind a rise.
+        rise: Option<Rise>,
     },
+    /// A number that reaches a limit soon.
+    Forecast(Forecast),
+    /// A number that is far from what is usual at this hour.
+    Deviation(Deviation),
+    /// A number whose days go up or down for weeks.
+    Trend(Trend),
+    /// A number that is far from where it rests.
+    Baseline(Baseline),
 }
 
 impl Rule {
@@ -377,8 +437,31 @@ impl Rule {
             Rule::Rate { .. } => "rate",
             Rule::Flatline { .. } => "flatline",
             Rule::Silence { .. } => "silence",
+            Rule::Forecast(_) => "forecast",
+            Rule::Deviation(_) => "deviation",
+            Rule::Trend(_) => "trend",
+            Rule::Baseline(_) => "baseline",
         }
     }
+}
+
+/// Water rises through the levels in between; a car that parks under a sensor does not.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Approach {
+    /// Readings beyond this already count towards [`Detector::count`].
+    pub from: f64,
+    /// A reading behind a jump towards the limit is not believed until the value has moved from there.
+    pub jump: Jump,
+}
+
+/// A change between two readings that is too large to be real. In a longer time more is real, by the root of the time:
+/// what rises fast does not rise for long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Jump {
+    /// More than this is a jump, in the point's unit.
+    pub over: f64,
+    /// In this time; readings closer together are compared as if they were so far apart.
+    pub per: Duration,
 }
 
 /// Which side of a limit is wrong.

@@ -80,6 +80,8 @@ pub fn reason_zh(letter: &Letter) -> String {
         NoticeReason::Returned => "状况再次出现，案件尚未结案".to_owned(),
         NoticeReason::Worsened => "状况加重".to_owned(),
         NoticeReason::Refused => "平台拒收，须人工处理".to_owned(),
+        NoticeReason::Grown => "事件群扩大".to_owned(),
+        NoticeReason::Over => "事件群已结束".to_owned(),
     }
 }
 
@@ -91,6 +93,8 @@ pub fn reason_en(letter: &Letter) -> String {
         NoticeReason::Returned => "came back before the case was closed".to_owned(),
         NoticeReason::Worsened => "got worse".to_owned(),
         NoticeReason::Refused => "refused by the platform, a person must act".to_owned(),
+        NoticeReason::Grown => "the incident has grown".to_owned(),
+        NoticeReason::Over => "the incident is over".to_owned(),
     }
 }
 
@@ -337,6 +341,8 @@ mod tests {
             NoticeReason::Returned,
             NoticeReason::Worsened,
             NoticeReason::Refused,
+            NoticeReason::Grown,
+            NoticeReason::Over,
         ]
         .map(|reason| {
             let mut letter = letter(reason);
@@ -350,6 +356,8 @@ mod tests {
             "【紧急】井盖开启或移位 状况再次出现，案件尚未结案 / came back before the case was closed",
             "【紧急】井盖开启或移位 状况加重 / got worse",
             "【紧急】井盖开启或移位 平台拒收，须人工处理 / refused by the platform, a person must act",
+            "【紧急】井盖开启或移位 事件群扩大 / the incident has grown",
+            "【紧急】井盖开启或移位 事件群已结束 / the incident is over",
         ];
         assert_eq!(lines, expected);
     }

@@ -4,7 +4,7 @@
 //!
 //! Measurement: the kind of device. Tags, sorted: device, grid, profile and responsible unit, each only when it has
 //! a text, and the user properties of the message. Fields: the points by name, `<point>_q` with flag and cause when a
-//! reading is not good, and the time of arrival in ms. Timestamp: the time of observation in ms. The part before the
+//! reading is not good or was not until the next one came, and the time of arrival in ms. Timestamp: the time of observation in ms. The part before the
 //! fields is made once per device, unless there are user properties.
 //! Nothing here survives a crash, and nothing needs to: the same batch gives the same bytes.
 
@@ -326,7 +326,7 @@ fn write_reading(body: &mut Vec<u8>, keys: &PointKeys, reading: &PointReading) {
             }
         }
     }
-    if quality.is_good() {
+    if quality == Quality::GOOD {
         return;
     }
     body.extend_from_slice(&keys.quality);
@@ -472,6 +472,20 @@ mod tests {
         for (number, text) in cases {
             assert_eq!(written(number), text);
         }
+    }
+
+    #[test]
+    fn what_is_not_good_has_its_cause_beside_it_and_what_was_confirmed_says_so() {
+        let check = |quality: Quality, expected: &str| {
+            let mut body = Vec::new();
+            let reading = PointReading { point: 0, value: Some(Value::Number(5.0)), quality };
+            write_reading(&mut body, &PointKeys::new("level_mm"), &reading);
+            assert_eq!(String::from_utf8(body).unwrap(), expected);
+        };
+        check(Quality::GOOD, "level_mm=5,");
+        check(Quality::suspect(kerbside_model::Cause::Spike), "level_mm=5,level_mm_q=\"suspect:spike\",");
+        // It takes the place of the suspicion.
+        check(Quality::CONFIRMED, "level_mm=5,level_mm_q=\"good:confirmed\",");
     }
 
     proptest! {

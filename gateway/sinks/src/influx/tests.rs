@@ -55,6 +55,7 @@ pub(super) fn point(name: &str, value_type: ValueType) -> Point {
         required: false,
         interval: None,
         storm_interval: None,
+        quality: kerbside_model::profile::PointQuality::default(),
     }
 }
 
@@ -77,6 +78,7 @@ pub(super) fn site_of(profile: &str, points: Vec<Point>, devices: Vec<Device>) -
         detectors: Vec::new(),
         samples: Vec::new(),
         walk_test: Vec::new(),
+        tests: Vec::new(),
     };
     Arc::new(Site::new(SiteFacts::new("test", vec![Arc::new(profile)], devices)))
 }

@@ -52,6 +52,7 @@ fn alarm(number: u32, device: &str, case: &str, state: AlarmState) -> Alarm {
         suppressed: None,
         case_id: Some(case.to_owned()),
         acknowledged: None,
+        evidence: None,
     }
 }
 

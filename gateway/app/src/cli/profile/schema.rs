@@ -21,7 +21,16 @@ mod tests {
     const STRANGER: &str = "zzqqxx";
     /// Formats that no shipped profile has.
     const OTHERS: [(&str, &str); 4] = [
-        ("csv", "payload: {format: csv, separator: ';', time: {column: 1, unit: s}}\npoints: [{name: a, column: 2}]\n"),
+        (
+            "csv",
+            "payload: {format: csv, separator: ';', time: {column: 1, unit: s}}\npoints:\n  - {name: b, column: 1, \
+             type: boolean}\n  - name: a\n    column: 2\n    range: {min: 0, max: 9}\n    quality:\n      \
+             range: {min: 1, max: 8}\n      climatology: [{months: [6, 9], suspect: {min: 1, max: 2}, fail: {min: 0, max: 3}}]\n      \
+             spike: {suspect: 1}\n      rate: {suspect: 1, per: 1m}\n      flat: {tolerance: 1, suspect: 1h}\n      \
+             attenuated: {window: 1h, suspect: 1}\n      gap: {suspect: 1h}\n      neighbours: {suspect: 1, within: 1h}\n      \
+             drift: {per_week: 1, total: 2}\n      valid_when: [{point: b, equals: true}]\n      fault: {after: 1h}\n      \
+             without: [rate]\n",
+        ),
         (
             "cbor",
             "payload: {format: cbor, time: {path: t, unit: s}, history: {path: h, time: {path: t, unit: s}}}\n\
@@ -69,7 +78,14 @@ mod tests {
                  when: [{{point: a, above: 1}}]}}\n  - {{condition: c, severity: minor, rate: {{point: a, rising: 2, \
                  per: 1m, clear: 1}}}}\n  - {{condition: c, severity: minor, flatline: {{point: a, for: 1h}}}}\n  \
                  - {{condition: c, severity: minor, state: {{point: a, values: [true]}}}}\n  \
-                 - {{condition: silent, severity: minor, silence: {{missed: 3}}}}\n\
+                 - {{condition: silent, severity: minor, silence: {{missed: 3, habit: {{at_most: 1d}}, after_rise: \
+                 {{point: a, by: 5, within: 1h}}}}}}\n  \
+                 - {{condition: c, severity: minor, forecast: {{point: a, rises_to: 2, within: 1m, least: 1, window: 1h, \
+                 jump: {{over: 1, per: 1m}}}}}}\n  \
+                 - {{condition: c, severity: minor, deviation: {{point: a, above: 2, least: 1, learn_when: [{{point: a, \
+                 above: 1}}]}}, during: {{hours: '22:00-06:00', weekdays: [mon], months: [6, 9], light: night}}}}\n  \
+                 - {{condition: c, severity: minor, trend: {{point: a, rising: 2, per: 7d, total: 1}}}}\n  \
+                 - {{condition: c, severity: minor, baseline: {{point: a, above: 10, clear: 5}}}}\n\
                  samples:\n  - {{name: s, text: '', error: x}}\n  - {{name: t, text: '', readings: {{a: 1}}, \
                  history: [{{before: 1m, readings: {{a: 1}}}}]}}\n"
             );

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::points::unknown_point_mend;
+use super::rules::{positive, read_baseline, read_deviation, read_during, read_forecast, read_habit, read_trend};
 use super::scalar::value_of_point;
 use super::{Place, Report, check_element_count, check_snake_name};
 use crate::alarm::Severity;
 use crate::document::{NodeKind, Section, closest};
-use crate::profile::{Condition, Detector, Guard, GuardTest, Point, Rule, Side, ValueType};
+use crate::profile::{Approach, Condition, Detector, Guard, GuardTest, Jump, Point, Rise, Rule, Side, ValueType};
 use crate::vocabulary;
 
-const RULE_NAMES: [&str; 5] = ["threshold", "state", "rate", "flatline", "silence"];
+const RULE_NAMES: [&str; 9] =
+    ["threshold", "state", "rate", "flatline", "silence", "forecast", "deviation", "trend", "baseline"];
 /// A rule that needs more readings than this in a row is better served by `hold`.
 const COUNT_MAX: i64 = 1_000;
 /// Readings further apart than this many times `per` say nothing about a rate, unless `gap_max` says otherwise.
@@ -78,6 +80,7 @@ struct Declaration {
     name: String,
     title: Option<(String, String)>,
     opens_case: Option<bool>,
+    life: Option<bool>,
     line: usize,
     key: String,
 }
@@ -98,8 +101,9 @@ fn read_conditions(section: &Section<'_>) -> Vec<Declaration> {
         }
         let (line, key) = (condition.line(), condition.path_of("name"));
         let opens_case = condition.boolean("opens_case");
+        let life = condition.boolean("life");
         condition.finish();
-        declared.push(Declaration { name, title, opens_case, line, key });
+        declared.push(Declaration { name, title, opens_case, life, line, key });
     }
     declared
 }
@@ -137,7 +141,8 @@ fn condition(name: &Arc<str>, position: usize, declared: &[Declaration], detecto
         .iter()
         .any(|detector| usize::from(detector.condition) == position && detector.severity > Severity::Notice);
     let opens_case = declaration.and_then(|declaration| declaration.opens_case).unwrap_or(is_more_than_notice);
-    Condition { name: Arc::clone(name), title, title_zh, opens_case }
+    let life = declaration.and_then(|declaration| declaration.life);
+    Condition { name: Arc::clone(name), title, title_zh, opens_case, life }
 }
 
 struct DetectorReader<'a> {
@@ -169,7 +174,9 @@ impl DetectorReader<'_> {
             hold: section.duration("hold").unwrap_or_default(),
             count: u16::try_from(count).expect("read within its limits"),
             clear_hold: section.duration("clear_hold").unwrap_or_default(),
-            when: section.sections("when").into_iter().filter_map(|guard| self.read_guard(guard)).collect(),
+            when: self.read_guards(section, "when"),
+            during: read_during(section),
+            zone: None,
         }
     }
 
@@ -205,7 +212,8 @@ impl DetectorReader<'_> {
             "threshold" => self.read_threshold(&rule, point),
             "state" => self.read_state(&rule, point),
             "rate" => self.read_rate(&rule, point),
-            _ => self.read_flatline(&rule, point),
+            "flatline" => self.read_flatline(&rule, point),
+            _ => self.read_course(name, &rule, point),
         };
         rule.finish();
         (found.map(|(position, _)| position), read.unwrap_or(placeholder.1))
@@ -242,7 +250,8 @@ impl DetectorReader<'_> {
         }
         check_in_range(rule, key, raise, point);
         check_in_range(rule, "clear", clear, point);
-        Some(Rule::Threshold { side, raise, clear })
+        let approach = rule.section("approach").and_then(|approach| read_approach(&approach, side, raise));
+        Some(Rule::Threshold { side, raise, clear, approach })
     }
 
     fn read_state(&self, rule: &Section<'_>, point: Option<&Point>) -> Option<Rule> {
@@ -310,7 +319,7 @@ impl DetectorReader<'_> {
                 "write a `gap_max` of at least two intervals, or a longer `per`",
             );
         }
-        Some(Rule::Rate { side, raise, clear, per, gap_max })
+        Some(Rule::Rate { side, raise, clear, per, gap_max, jump: read_jump(rule) })
     }
 
     fn read_flatline(&self, rule: &Section<'_>, point: Option<&Point>) -> Option<Rule> {
@@ -336,6 +345,48 @@ impl DetectorReader<'_> {
         Some(Rule::Flatline { tolerance, duration })
     }
 
+    /// The rules that remember the readings before.
+    fn read_course(&self, name: &'static str, rule: &Section<'_>, point: Option<&Point>) -> Option<Rule> {
+        self.check_number(rule, point, name);
+        if name == "forecast" {
+            let forecast = read_forecast(rule)?;
+            let key = if forecast.side == Side::Below { "falls_to" } else { "rises_to" };
+            check_in_range(rule, key, forecast.reaches, point);
+            let interval = point.and_then(|point| point.interval).or(self.interval);
+            let span = interval.map(|interval| interval.saturating_mul(u32::from(forecast.readings)));
+            if let Some(span) = span.filter(|span| *span > forecast.window) {
+                let what = format!("{} readings take {}s", forecast.readings, span.as_secs_f64());
+                let window = format!("{}s", forecast.window.as_secs_f64());
+                rule.problem("window", &window, what, "write a longer `window` or fewer `readings`");
+            }
+            return Some(Rule::Forecast(forecast));
+        }
+        if name == "baseline" {
+            return read_baseline(rule).map(Rule::Baseline);
+        }
+        let guards = self.read_guards(rule, "learn_when");
+        match name {
+            "deviation" => read_deviation(rule, guards).map(Rule::Deviation),
+            _ => read_trend(rule, guards).map(Rule::Trend),
+        }
+    }
+
+    fn read_guards(&self, section: &Section<'_>, key: &'static str) -> Vec<Guard> {
+        section.sections(key).into_iter().filter_map(|guard| self.read_guard(guard)).collect()
+    }
+
+    /// Reads `after_rise` of a silence.
+    fn read_rise(&self, rule: &Section<'_>) -> Option<Rise> {
+        let rise = rule.section("after_rise")?;
+        let found = self.read_point(&rise, "point");
+        self.check_number(&rise, found.map(|(_, point)| point), "after_rise");
+        let by = required_number(&rise, "by", "write how much it rose, such as `by: 50`");
+        positive(&rise, "by", by);
+        let within = required_duration(&rise, "within", "write in which time, such as `within: 30m`");
+        rise.finish();
+        Some(Rise { point: found?.0, by: by?, within: within? })
+    }
+
     fn read_silence(&self, rule: &Section<'_>) -> Rule {
         let after = rule.duration("after");
         let missed = rule.number("missed");
@@ -357,7 +408,7 @@ impl DetectorReader<'_> {
                 "write `interval:` at the top of the profile, or `after: 2h` here",
             );
         }
-        Rule::Silence { after, missed: missed.unwrap_or(1.0) }
+        Rule::Silence { after, missed: missed.unwrap_or(1.0), habit: read_habit(rule), rise: self.read_rise(rule) }
     }
 
     fn read_limit(&self, rule: &Section<'_>, sides: &[(&'static str, Side)]) -> Option<(&'static str, Side, f64)> {
@@ -407,6 +458,34 @@ impl DetectorReader<'_> {
     }
 }
 
+fn read_approach(section: &Section<'_>, side: Side, raise: f64) -> Option<Approach> {
+    let from = required_number(section, "from", "write from where on readings count, such as `from: 60`");
+    let jump = read_jump(section);
+    if !section.has("jump") {
+        section.missing("jump", "write the greatest change that is real: `jump: {over: 100, per: 1m}`");
+    }
+    section.known_only();
+    let (from, jump) = (from?, jump?);
+    let is_behind = if side == Side::Below { from <= raise } else { from >= raise };
+    if is_behind {
+        let what = format!("this is not on the good side of the limit {raise}");
+        section.problem("from", &from.to_string(), what, "write where the way to the limit begins");
+    }
+    Some(Approach { from, jump })
+}
+
+pub(super) fn read_jump(section: &Section<'_>) -> Option<Jump> {
+    let jump = section.section("jump")?;
+    let over = required_number(&jump, "over", "write the greatest change that is real, such as `over: 100`");
+    let per = required_duration(&jump, "per", "write the time in which it changes so much, such as `per: 1m`");
+    if let Some(over) = over.filter(|over| *over <= 0.0) {
+        let mend = "write the greatest change that is real";
+        jump.problem("over", &over.to_string(), "a change is written as a magnitude above 0", mend);
+    }
+    jump.finish();
+    Some(Jump { over: over?, per: per? })
+}
+
 /// Values outside the range are bad and never reach a detector.
 fn check_in_range(rule: &Section<'_>, key: &str, limit: f64, point: Option<&Point>) {
     let Some(range) = point.and_then(|point| point.range) else { return };
@@ -423,14 +502,14 @@ fn check_in_range(rule: &Section<'_>, key: &str, limit: f64, point: Option<&Poin
     }
 }
 
-fn required_number(rule: &Section<'_>, key: &'static str, mend: &str) -> Option<f64> {
+pub(super) fn required_number(rule: &Section<'_>, key: &'static str, mend: &str) -> Option<f64> {
     if !rule.has(key) {
         rule.missing(key, mend);
     }
     rule.number(key)
 }
 
-fn required_duration(rule: &Section<'_>, key: &'static str, mend: &str) -> Option<Duration> {
+pub(super) fn required_duration(rule: &Section<'_>, key: &'static str, mend: &str) -> Option<Duration> {
     if !rule.has(key) {
         rule.missing(key, mend);
         return None;

@@ -11,8 +11,8 @@ use crate::document::{self, Node, NodeKind, Problem, Problems, Section, closest}
 
 /// A chain of parents that is longer is nobody's work any more.
 const PARENTS_MAX: usize = 8;
-/// Keys that a profile must say for itself: they tell it apart from its parent.
-const OWN_KEYS: [&str; 2] = ["profile", "version"];
+/// Keys that a profile says for itself: they tell it apart from its parent, or show what its own rules do.
+const OWN_KEYS: [&str; 3] = ["profile", "version", "tests"];
 /// Lists whose elements are found by a key: the list, the key, and whether an element is merged with the parent's or
 /// takes the place of all of those.
 const LISTS: [(&str, &str, Merge); 4] = [

@@ -13,7 +13,10 @@ mod inherit;
 mod link;
 mod payload;
 mod points;
+mod quality;
 mod registers;
+mod rule_tests;
+mod rules;
 mod samples;
 mod scalar;
 mod sparkplug;
@@ -29,7 +32,7 @@ use super::{DRIFT_MAX_DEFAULT, DocumentFormat, PayloadFormat, Profile, TimeField
 use crate::document::{self, Node, NodeKind, Problem, Problems, Section};
 use crate::profile::JsonPath;
 use crate::time::Zone;
-use crate::vocabulary::{BABBLING, CLOCK_DRIFT, Kind};
+use crate::vocabulary::{BABBLING, CLOCK_DRIFT, Kind, SENSOR_FAULT};
 
 pub use codec::Scripts;
 pub use detectors::detector_rule_names;
@@ -62,18 +65,21 @@ pub fn parse_profile_with(file: &str, node: &Node, scripts: Scripts<'_>, problem
     }
     let payload = read_payload(&section, scripts, report);
     let interval = read_interval(&section);
-    let points = points::read_points(&section, &payload, report);
+    let mut points = points::read_points(&section, &payload, report);
+    quality::read_quality(&section, &mut points, interval, report);
     cadence::check_cadence(&section, interval, &points);
     // The engine finds these by itself; no detector of a profile could. A unit that is polled cannot babble.
     let found_anyway: &[&str] = match &payload {
-        PayloadFormat::Registers(format) if format.time.is_some() => &[CLOCK_DRIFT],
-        PayloadFormat::Registers(_) => &[],
-        messages if messages.drift_max().is_some() => &[BABBLING, CLOCK_DRIFT],
-        _ => &[BABBLING],
+        PayloadFormat::Registers(format) if format.time.is_some() => &[CLOCK_DRIFT, SENSOR_FAULT],
+        PayloadFormat::Registers(_) => &[SENSOR_FAULT],
+        messages if messages.drift_max().is_some() => &[BABBLING, CLOCK_DRIFT, SENSOR_FAULT],
+        _ => &[BABBLING, SENSOR_FAULT],
     };
     let (conditions, detectors) = detectors::read_detectors(&section, &points, interval, found_anyway, report);
     let walk_test = walk::read_walk_test(&section, &points, &conditions);
     let samples = samples::read_samples(&section, &points, &payload, report);
+    let named = rule_tests::Named { points: &points, conditions: &conditions, interval };
+    let tests = rule_tests::read_rule_tests(&section, &named, report);
     let profile = Profile {
         name: read_name(&section),
         version: read_version(&section),
@@ -88,6 +94,7 @@ pub fn parse_profile_with(file: &str, node: &Node, scripts: Scripts<'_>, problem
         detectors,
         samples,
         walk_test,
+        tests,
     };
     section.finish();
     (problems.len() == problems_before).then_some(profile)

@@ -7,7 +7,7 @@ use super::scalar::{raw_value, raw_values_of_key, value_of_type, written};
 use super::units::{conversion, convertible_to};
 use super::{Place, Report, binary, check_element_count, check_snake_name, csv, link, read_path, registers, sparkplug};
 use crate::document::{NodeKind, Section, closest};
-use crate::profile::{JsonPath, Origin, PayloadFormat, Point, Range, RawValue, ValueType};
+use crate::profile::{JsonPath, Origin, PayloadFormat, Point, PointQuality, Range, RawValue, ValueType, range_of_kind};
 use crate::reading::Value;
 use crate::vocabulary::{self, Term};
 
@@ -102,6 +102,8 @@ impl PointReader<'_> {
         if matches!(origin, Origin::MountHeightMinus(_)) {
             self.refuse_raw_keys();
         }
+        // Read when all points are known.
+        self.section.node("quality");
         let cadence = read_cadence(self.section, self.payload, &origin);
         let (mut map, mut invalid) = (self.read_map(value_type), self.read_invalid());
         if let Origin::Register(field) = &origin {
@@ -115,12 +117,13 @@ impl PointReader<'_> {
             origin,
             scale,
             offset,
-            range: self.read_range(value_type),
+            range: self.read_range(value_type).or_else(|| range_of_kind(&name)),
             map,
             invalid,
             required: self.section.boolean("required").unwrap_or(false),
             interval: cadence.interval,
             storm_interval: cadence.storm_interval,
+            quality: PointQuality::of_kind(&name),
         }
     }
 

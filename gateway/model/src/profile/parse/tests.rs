@@ -69,6 +69,19 @@ detectors:
   - condition: silent
     severity: minor
     silence: {missed: 3}
+  - condition: displaced
+    severity: notice
+    forecast: {point: level_mm, rises_to: 400, within: 10m, least: 40, window: 1d}
+  - condition: displaced
+    severity: notice
+    deviation: {point: level_mm, above: 4, least: 50}
+    during: {hours: 22:00-06:00, weekdays: [workdays, sat], months: [11, 2], light: night}
+  - condition: displaced
+    severity: notice
+    trend: {point: level_mm, falls_to: 10, within: 60d, total: 40}
+  - condition: displaced
+    severity: notice
+    baseline: {point: tilt_deg, above: 9, clear: 4}
 samples:
   - name: closed
     json: {ts: 1586400800535, open: 0, tilt: 1.2}
@@ -194,6 +207,7 @@ fn a_profile_is_read_with_its_points_detectors_and_samples() {
         ("silent", true),
         ("babbling", false),
         ("clock_drift", false),
+        ("sensor_fault", false),
     ];
     assert_eq!(conditions, expected);
     assert_eq!(profile.conditions[0].title_zh, "井盖开启或移位");
@@ -204,7 +218,7 @@ fn a_profile_is_read_with_its_points_detectors_and_samples() {
 fn detectors_carry_their_rules_guards_and_defaults() {
     let profile = read_good(GOOD);
     let tilt = &profile.detectors[1];
-    assert_eq!(tilt.rule, Rule::Threshold { side: Side::Above, raise: 10.0, clear: 5.0 });
+    assert_eq!(tilt.rule, Rule::Threshold { side: Side::Above, raise: 10.0, clear: 5.0, approach: None });
     assert_eq!((tilt.condition, tilt.point, tilt.severity), (0, Some(1), Severity::Critical));
     let times = (tilt.hold, tilt.count, tilt.clear_hold);
     assert_eq!(times, (Duration::from_secs(30), 2, Duration::from_secs(60)));
@@ -216,7 +230,8 @@ fn detectors_carry_their_rules_guards_and_defaults() {
     assert_eq!(gap_max, Duration::from_secs(6_000), "ten times `per`");
     assert_eq!((surge.hold, surge.count, surge.clear_hold), (Duration::ZERO, 1, Duration::ZERO));
     let silent = &profile.detectors[5];
-    assert_eq!((silent.point, &silent.rule), (None, &Rule::Silence { after: None, missed: 3.0 }));
+    let plain = Rule::Silence { after: None, missed: 3.0, habit: None, rise: None };
+    assert_eq!((silent.point, &silent.rule), (None, &plain));
 
     let mut rules: Vec<&str> = profile.detectors.iter().map(|detector| detector.rule.name()).collect();
     rules.sort_unstable();

@@ -1,0 +1,129 @@
+//! What an engine made of the readings: alarms, cases, flags.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kerbside_model::{Alarm, AlarmState, Case, Cause, Effects, Flag, Site, Timestamp, Value};
+
+use super::trace::Trace;
+
+/// Alarms and cases beyond this are counted and not listed: rules that raise so many are not in use.
+const RECORDS_MAX: usize = 200_000;
+
+/// What came out so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    alarms: BTreeMap<String, Alarm>,
+    cases: BTreeMap<String, Case>,
+    /// Alarms that were ever raised, also those that are not kept.
+    pub(super) raised: u64,
+    pub(super) readings: u64,
+    pub(super) observations: u64,
+    pub(super) late: u64,
+    pub(super) duplicates: u64,
+    pub(super) undecoded: u64,
+    /// Readings by point, flag and cause.
+    pub(super) flags: BTreeMap<(Arc<str>, Flag, Cause), u64>,
+    /// Devices that were heard.
+    pub(super) devices: BTreeSet<String>,
+    pub(super) first_at: Option<Timestamp>,
+    pub(super) last_at: Option<Timestamp>,
+    /// Of the device in the picture, by point.
+    pub(super) traces: BTreeMap<Arc<str>, Trace>,
+    pictured: Option<String>,
+    is_drawn: bool,
+}
+
+impl Outcome {
+    /// With `is_drawn` the series of one device are kept: of the one that is named, else of the first that is heard.
+    pub(super) fn new(is_drawn: bool, pictured: Option<String>) -> Outcome {
+        Outcome { is_drawn, pictured, ..Outcome::default() }
+    }
+
+    /// The device whose series are kept.
+    pub(super) fn pictured(&self) -> Option<&str> {
+        self.pictured.as_deref()
+    }
+
+    /// Every alarm that is kept, by begin.
+    pub(super) fn alarms(&self) -> Vec<&Alarm> {
+        let mut alarms: Vec<&Alarm> = self.alarms.values().collect();
+        alarms.sort_by_key(|alarm| (alarm.opened_at, &alarm.device, &alarm.condition));
+        alarms
+    }
+
+    /// Every case that would have been opened, by begin.
+    pub(super) fn cases(&self) -> Vec<&Case> {
+        let mut cases: Vec<&Case> = self.cases.values().collect();
+        cases.sort_by_key(|case| (case.opened_at, &case.device, &case.condition));
+        cases
+    }
+
+    /// Takes the effects of a step at `at`. Only those of one device count when one is `wanted`.
+    pub(super) fn take(&mut self, site: &Site, effects: Effects, at: Timestamp, wanted: Option<&str>) {
+        let is_wanted = |device: &str| wanted.is_none_or(|wanted| wanted == device);
+        self.first_at.get_or_insert(at);
+        self.last_at = Some(at);
+        self.late += effects.counts.observations_late;
+        self.duplicates += effects.counts.frames_duplicate.iter().sum::<u64>();
+        self.undecoded += effects.counts.frames_undecoded.iter().sum::<u64>();
+        self.count(site, &effects, &is_wanted);
+        for alarm in effects.alarms.into_iter().filter(|alarm| is_wanted(&alarm.device)) {
+            let is_new = !self.alarms.contains_key(&alarm.id);
+            self.raised += u64::from(is_new && alarm.state != AlarmState::Cleared);
+            if !is_new || self.alarms.len() < RECORDS_MAX {
+                self.alarms.insert(alarm.id.clone(), alarm);
+            }
+        }
+        for case in effects.cases.into_iter().filter(|case| is_wanted(&case.device)) {
+            if self.cases.contains_key(&case.id) || self.cases.len() < RECORDS_MAX {
+                self.cases.insert(case.id.clone(), case);
+            }
+        }
+    }
+
+    fn count(&mut self, site: &Site, effects: &Effects, is_wanted: &dyn Fn(&str) -> bool) {
+        for (row, readings) in effects.observations.iter() {
+            let device = site.device(row.device);
+            if !is_wanted(&device.id) {
+                continue;
+            }
+            if !self.devices.contains(&device.id) {
+                self.devices.insert(device.id.clone());
+            }
+            self.observations += 1;
+            self.readings += readings.len() as u64;
+            if self.is_drawn && self.pictured.is_none() {
+                self.pictured = Some(device.id.clone());
+            }
+            let is_pictured = self.is_drawn && self.pictured.as_deref() == Some(device.id.as_str());
+            let profile = site.profile_of(device);
+            for reading in readings {
+                let name = &profile.points[usize::from(reading.point)].name;
+                let key = (Arc::clone(name), reading.quality.flag, reading.quality.cause);
+                *self.flags.entry(key).or_default() += 1;
+                let number = match &reading.value {
+                    Some(Value::Number(number)) => *number,
+                    Some(Value::Boolean(boolean)) => f64::from(u8::from(*boolean)),
+                    _ => continue,
+                };
+                if is_pictured {
+                    let trace = self.traces.entry(Arc::clone(name)).or_insert_with(Trace::new);
+                    trace.push(row.observed_at, number, reading.quality.is_good());
+                }
+            }
+        }
+    }
+
+    /// Months of 30 days times devices.
+    pub(super) fn device_months(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.first_at, self.last_at) else { return 0.0 };
+        last.since(first).as_secs_f64() / (30.0 * 86_400.0) * self.devices.len().max(1) as f64
+    }
+
+    /// How many a device-month; of less than an hour nothing is said.
+    pub(super) fn per_device_month(&self, count: usize) -> Option<f64> {
+        let months = self.device_months();
+        (months > 1.0 / 720.0).then(|| count as f64 / months)
+    }
+}

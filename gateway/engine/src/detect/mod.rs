@@ -1,0 +1,456 @@
+//! Detectors: each watches one point of one device and says whether what it looks for stands.
+//!
+//! A verdict on each reading moves the phase of the detector; what a rule has to remember of the readings before lies
+//! in its [`Memory`], a file for each kind. All of it is in the snapshot.
+
+mod days;
+mod heartbeat;
+mod normal;
+mod rest;
+mod track;
+
+use std::time::Duration;
+
+use kerbside_model::profile::{Approach, Detector, Jump, Rise, Rule, Side};
+use kerbside_model::{Timestamp, Value};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::days::{Days, Slope};
+pub(crate) use self::heartbeat::Heartbeat;
+pub(crate) use self::normal::Normal;
+pub(crate) use self::rest::Rest;
+pub(crate) use self::track::Track;
+use crate::local::Local;
+
+/// What stands still within this share of its height after a jump is a box: a parked car, rubbish, snow from a plough
+/// (the filter of FloodNet, New York, takes 5 % as well).
+const BOX_VARIATION: f64 = 0.05;
+/// ... and within this share of the least jump, since low boxes are in the noise of the sensor.
+const BOX_NOISE: f64 = 0.2;
+const DAY_MS: i64 = 86_400_000;
+
+/// What one reading says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The rule's limit is passed.
+    Wrong,
+    /// All is well.
+    Fine,
+    /// Between the limits of raising and clearing.
+    Between,
+    /// The same, and on the way to the limit.
+    Near,
+    /// Beyond the limit, but it jumped there as nothing real does.
+    Doubtful,
+    /// Nothing can be said.
+    Unknown,
+}
+
+/// Where a detector stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    #[default]
+    Unknown,
+    Clear,
+    /// Wrong, but not for long enough or not often enough.
+    Rising,
+    Active,
+    /// Fine again, but not for long enough.
+    Falling,
+    /// Wrong by a jump: not believed until it moves.
+    Doubted,
+}
+
+/// What a rule remembers that looks at more than one reading.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Memory {
+    Track(Track),
+    Silence(Heartbeat, Track),
+    Normal(Normal),
+    Days(Days),
+    Rest(Rest),
+}
+
+/// When a reading was taken, and whether it is one to learn from.
+pub(crate) struct Sight<'a> {
+    pub(crate) observed_at: Timestamp,
+    /// The hour at its place; `None` where no detector asks for it.
+    pub(crate) local: Option<&'a Local>,
+    /// It came with this frame, is good, and what else must hold for learning does.
+    pub(crate) is_to_learn: bool,
+    /// Somebody may work at the device now.
+    pub(crate) is_permitted: bool,
+}
+
+/// The memory of one detector of one device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DetectorState {
+    pub(crate) phase: Phase,
+    /// Only suspect readings have found it wrong so far.
+    pub(crate) unsupported: bool,
+    /// Wrong readings running, while rising; readings on the way to the limit, while clear.
+    pub(crate) count: u16,
+    /// The reading before, of a rate that leaves jumps out.
+    previous: f32,
+    /// When that was observed; 0 for none.
+    previous_at: Timestamp,
+    /// When the phase began.
+    pub(crate) since: Timestamp,
+    /// The value that rate, flat line and jumps compare with.
+    reference: f64,
+    /// When the reference was observed; 0 for none.
+    reference_at: Timestamp,
+    /// More, where the rule needs it; `None` until its first reading.
+    memory: Option<Box<Memory>>,
+}
+
+impl DetectorState {
+    /// Whether silence would be news to it.
+    pub(crate) fn waits_for_wrong(&self) -> bool {
+        matches!(self.phase, Phase::Unknown | Phase::Clear)
+    }
+
+    /// Takes over from a detector of an earlier profile that had found the same condition at the same point.
+    pub(crate) fn taken_over(since: Timestamp) -> DetectorState {
+        DetectorState { phase: Phase::Active, since, ..DetectorState::default() }
+    }
+
+    /// Whether the condition stands as far as this detector can tell.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::Active | Phase::Falling)
+    }
+
+    /// What a good reading of the point says.
+    pub(crate) fn judge(&mut self, rule: &Rule, value: &Value, sight: &Sight<'_>) -> Verdict {
+        let observed_at = sight.observed_at;
+        match rule {
+            Rule::State { values } if values.contains(value) => Verdict::Wrong,
+            Rule::State { .. } => Verdict::Fine,
+            Rule::Silence { .. } => Verdict::Unknown,
+            Rule::Threshold { side, raise, clear, approach } => match (value.as_number(), approach) {
+                (Some(number), None) => threshold(*side, *raise, *clear, number),
+                (Some(number), Some(approach)) => {
+                    self.approached((*side, *raise, *clear), approach, number, observed_at)
+                }
+                (None, _) => Verdict::Unknown,
+            },
+            Rule::Rate { side, raise, clear, per, gap_max, jump } => match value.as_number() {
+                Some(number) => {
+                    self.leave_out_jump(jump.as_ref(), number, observed_at);
+                    self.rate((*side, *raise, *clear), *per, *gap_max, number, observed_at)
+                }
+                None => Verdict::Unknown,
+            },
+            Rule::Flatline { tolerance, duration } => match value.as_number() {
+                Some(number) => self.flatline(*tolerance, *duration, number, observed_at),
+                None => Verdict::Unknown,
+            },
+            Rule::Forecast(_) | Rule::Deviation(_) | Rule::Trend(_) | Rule::Baseline(_) => match value.as_number() {
+                Some(number) => self.judge_course(rule, number, sight),
+                None => Verdict::Unknown,
+            },
+        }
+    }
+
+    /// The same, of rules that remember the readings before.
+    fn judge_course(&mut self, rule: &Rule, number: f64, sight: &Sight<'_>) -> Verdict {
+        let phase = self.phase;
+        match (rule, self.memory_for(rule), sight.local) {
+            (Rule::Forecast(forecast), Memory::Track(track), _) => track.judge(forecast, number, sight.observed_at),
+            (Rule::Deviation(deviation), Memory::Normal(normal), Some(local)) => {
+                normal.judge(deviation, number, local, sight.is_to_learn && Normal::learns_in(phase))
+            }
+            (Rule::Trend(trend), Memory::Days(days), Some(local)) => {
+                days.judge(trend, number, local, sight.is_to_learn)
+            }
+            (Rule::Baseline(baseline), Memory::Rest(rest), _) => rest.judge(baseline, number, sight),
+            _ => Verdict::Unknown,
+        }
+    }
+
+    /// The memory that a rule needs; a new one where it has none.
+    fn memory_for(&mut self, rule: &Rule) -> &mut Memory {
+        self.memory.get_or_insert_with(|| {
+            Box::new(match rule {
+                Rule::Deviation(_) => Memory::Normal(Normal::default()),
+                Rule::Trend(_) => Memory::Days(Days::default()),
+                Rule::Baseline(_) => Memory::Rest(Rest::default()),
+                Rule::Silence { .. } => Memory::Silence(Heartbeat::default(), Track::default()),
+                _ => Memory::Track(Track::default()),
+            })
+        })
+    }
+
+    pub(crate) fn memory(&self) -> Option<&Memory> {
+        self.memory.as_deref()
+    }
+
+    /// Notes a report of the device, for the silence that follows it.
+    pub(crate) fn hear(&mut self, rule: &Rule, at: Timestamp, listening_since: Timestamp) {
+        let Rule::Silence { habit: Some(_), .. } = rule else { return };
+        if let Memory::Silence(heartbeat, _) = self.memory_for(rule) {
+            heartbeat.take(at, listening_since);
+        }
+    }
+
+    /// Notes a reading of the point whose rise makes silence count.
+    pub(crate) fn follow(&mut self, rule: &Rule, rise: &Rise, number: f64, observed_at: Timestamp) {
+        if let Memory::Silence(_, track) = self.memory_for(rule) {
+            track.follow(rise, number, observed_at);
+        }
+    }
+
+    /// For how long the device may be quiet; `None` for ever.
+    pub(crate) fn patience(&self, rule: &Rule, interval: Option<Duration>) -> Option<Duration> {
+        let Rule::Silence { after, missed, habit, rise } = rule else { return None };
+        let known = match self.memory() {
+            Some(Memory::Silence(heartbeat, track)) => Some((heartbeat, track)),
+            _ => None,
+        };
+        if let Some(rise) = rise
+            && known.is_none_or(|(_, track)| track.risen() < rise.by)
+        {
+            return None;
+        }
+        let learnt = habit.as_ref().zip(known).and_then(|(habit, (heartbeat, _))| heartbeat.patience(habit));
+        learnt.or(*after).or_else(|| interval.map(|interval| interval.mul_f64(*missed)))
+    }
+
+    /// No memory may lie in the future after the clock was set back.
+    pub(crate) fn forget_future(&mut self, now: Timestamp) {
+        self.since = self.since.min(now);
+        // A day later than by any zone on earth.
+        let today = i32::try_from(now.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX).saturating_add(1);
+        match self.memory.as_deref_mut() {
+            None => {}
+            Some(Memory::Track(track)) => track.forget_future(now),
+            Some(Memory::Silence(heartbeat, track)) => {
+                heartbeat.forget_future(now);
+                track.forget_future(now);
+            }
+            Some(Memory::Normal(normal)) => normal.forget_future(today),
+            Some(Memory::Days(days)) => days.forget_future(today),
+            Some(Memory::Rest(rest)) => rest.forget_future(now),
+        }
+    }
+
+    /// A jump is no change of what is measured: behind it the comparison begins anew.
+    fn leave_out_jump(&mut self, jump: Option<&Jump>, number: f64, observed_at: Timestamp) {
+        let Some(jump) = jump else { return };
+        let step = number - f64::from(self.previous);
+        let elapsed_ms = observed_at.0.saturating_sub(self.previous_at.0);
+        let is_first = self.previous_at == Timestamp::default() || elapsed_ms < 0;
+        #[expect(clippy::cast_possible_truncation, reason = "jumps are told from changes, not measured")]
+        let previous = number as f32;
+        (self.previous, self.previous_at) = (previous, observed_at);
+        if !is_first && step.abs() > jump_limit(jump, elapsed_ms) {
+            self.remember(number, observed_at);
+        }
+    }
+
+    /// Compares with a reference that is at least `per` old, so that two readings a second apart do not make a
+    /// millimetre of noise a flood; a change that is already too large within `per` counts at once.
+    fn rate(
+        &mut self,
+        (side, raise, clear): (Side, f64, f64),
+        per: Duration,
+        gap_max: Duration,
+        number: f64,
+        observed_at: Timestamp,
+    ) -> Verdict {
+        let elapsed_ms = observed_at.0.saturating_sub(self.reference_at.0);
+        let is_first = self.reference_at == Timestamp::default() || observed_at < self.reference_at;
+        if is_first || elapsed_ms > milliseconds(gap_max) {
+            self.remember(number, observed_at);
+            return Verdict::Unknown;
+        }
+        let change = match side {
+            Side::Above => number - self.reference,
+            Side::Below => self.reference - number,
+            Side::Either => (number - self.reference).abs(),
+        };
+        let per_ms = milliseconds(per);
+        let rate = change * per_ms as f64 / elapsed_ms.max(1) as f64;
+        if elapsed_ms < per_ms {
+            // Too soon to say that all is well; but what has come back was a blip, and readings running do not run on.
+            let has_come_back = self.phase == Phase::Rising && rate <= clear;
+            return match (change >= raise, has_come_back) {
+                (true, _) => Verdict::Wrong,
+                (false, true) => Verdict::Between,
+                (false, false) => Verdict::Unknown,
+            };
+        }
+        self.remember(number, observed_at);
+        threshold(Side::Above, raise, clear, rate)
+    }
+
+    /// A limit to which there is a way. What stands is not doubted any more.
+    fn approached(
+        &mut self,
+        (side, raise, clear): (Side, f64, f64),
+        approach: &Approach,
+        number: f64,
+        observed_at: Timestamp,
+    ) -> Verdict {
+        let verdict = threshold(side, raise, clear, number);
+        let towards = if side == Side::Below { -1.0 } else { 1.0 };
+        let (before, elapsed_ms) = (self.reference, observed_at.0.saturating_sub(self.reference_at.0));
+        let is_first = self.reference_at == Timestamp::default() || elapsed_ms < 0;
+        let is_on_the_way = (number - approach.from) * towards >= 0.0;
+        if is_first || self.is_active() || !is_on_the_way {
+            self.remember(number, observed_at);
+            return if is_on_the_way && verdict != Verdict::Wrong && !self.is_active() {
+                Verdict::Near
+            } else {
+                verdict
+            };
+        }
+        // Where something stands already, something else may go.
+        let was_doubted = self.phase == Phase::Doubted;
+        let step = if was_doubted { (number - before).abs() } else { (number - before) * towards };
+        let has_jumped = step > jump_limit(&approach.jump, elapsed_ms);
+        let noise = (before.abs() * BOX_VARIATION).max(approach.jump.over * BOX_NOISE);
+        if was_doubted && !has_jumped && (number - before).abs() <= noise {
+            // The reference stays where it jumped to, so that slow creeping is movement as well.
+            self.reference_at = observed_at;
+            return Verdict::Doubtful;
+        }
+        self.remember(number, observed_at);
+        match verdict {
+            _ if has_jumped => Verdict::Doubtful,
+            Verdict::Wrong => Verdict::Wrong,
+            _ => Verdict::Near,
+        }
+    }
+
+    fn flatline(&mut self, tolerance: f64, duration: Duration, number: f64, observed_at: Timestamp) -> Verdict {
+        if self.reference_at == Timestamp::default() || observed_at < self.reference_at {
+            self.remember(number, observed_at);
+            return Verdict::Unknown;
+        }
+        if (number - self.reference).abs() > tolerance {
+            self.remember(number, observed_at);
+            return Verdict::Fine;
+        }
+        if observed_at.0.saturating_sub(self.reference_at.0) >= milliseconds(duration) {
+            Verdict::Wrong
+        } else {
+            Verdict::Between
+        }
+    }
+
+    fn remember(&mut self, number: f64, observed_at: Timestamp) {
+        self.reference = number;
+        self.reference_at = observed_at;
+    }
+
+    /// How long the value has not moved, for explanations of a flat line.
+    pub(crate) fn reference_at(&self) -> Timestamp {
+        self.reference_at
+    }
+
+    /// Moves on with a verdict that was reached at `at`.
+    pub(crate) fn advance(&mut self, detector: &Detector, verdict: Verdict, at: Timestamp) {
+        let enter = |state: &mut DetectorState, phase: Phase| {
+            state.phase = phase;
+            state.since = at;
+        };
+        match (verdict, self.phase) {
+            (Verdict::Unknown, _) => {}
+            (Verdict::Wrong | Verdict::Near | Verdict::Doubtful | Verdict::Between, Phase::Active) => {}
+            (Verdict::Near, Phase::Unknown | Phase::Clear) => self.count = self.count.saturating_add(1),
+            (Verdict::Between, Phase::Unknown | Phase::Clear) | (Verdict::Fine, Phase::Clear) => self.count = 0,
+            (Verdict::Wrong, Phase::Unknown | Phase::Clear | Phase::Doubted) => {
+                // Readings on the way have counted already.
+                self.count = self.count.saturating_add(1);
+                enter(self, Phase::Rising);
+                self.ripen(detector, at);
+            }
+            (Verdict::Doubtful, Phase::Unknown | Phase::Clear | Phase::Rising) => {
+                self.count = 0;
+                enter(self, Phase::Doubted);
+            }
+            (Verdict::Doubtful, Phase::Doubted) => {}
+            (Verdict::Near, Phase::Rising | Phase::Doubted) => enter(self, Phase::Clear),
+            (Verdict::Between | Verdict::Fine, Phase::Doubted) => {
+                self.count = 0;
+                enter(self, Phase::Clear);
+            }
+            (Verdict::Wrong, Phase::Rising) => {
+                self.count = self.count.saturating_add(1);
+                self.ripen(detector, at);
+            }
+            (Verdict::Wrong | Verdict::Between | Verdict::Near | Verdict::Doubtful, Phase::Falling) => {
+                enter(self, Phase::Active);
+            }
+            (Verdict::Between, Phase::Rising) | (Verdict::Fine, Phase::Unknown | Phase::Rising) => {
+                self.count = 0;
+                enter(self, Phase::Clear);
+            }
+            (Verdict::Fine, Phase::Active) if detector.clear_hold.is_zero() => {
+                self.count = 0;
+                enter(self, Phase::Clear);
+            }
+            (Verdict::Fine, Phase::Active) => enter(self, Phase::Falling),
+            (Verdict::Fine, Phase::Falling) => {
+                // Only data clears: no timer runs for it.
+                if at.since(self.since) >= detector.clear_hold {
+                    self.count = 0;
+                    enter(self, Phase::Clear);
+                }
+            }
+        }
+    }
+
+    /// Moves on with what a good reading says, or any that counts as one.
+    pub(crate) fn advance_surely(&mut self, detector: &Detector, verdict: Verdict, at: Timestamp) {
+        self.unsupported &= verdict != Verdict::Wrong;
+        self.advance(detector, verdict, at);
+    }
+
+    /// Moves on with what a suspect reading says. By itself it raises nothing, and it never ends what stands.
+    pub(crate) fn advance_on_suspicion(&mut self, detector: &Detector, verdict: Verdict, at: Timestamp) {
+        if verdict == Verdict::Fine && self.is_active() {
+            return;
+        }
+        self.unsupported |= verdict == Verdict::Wrong && !(self.is_active() || self.phase == Phase::Rising);
+        self.advance(detector, verdict, at);
+    }
+
+    /// From rising to active when it was wrong often enough and long enough, and one reading of it was good.
+    pub(crate) fn ripen(&mut self, detector: &Detector, at: Timestamp) {
+        let often_enough = self.count >= detector.count.max(1) && !self.unsupported;
+        if self.phase == Phase::Rising && often_enough && at.since(self.since) >= detector.hold {
+            self.phase = Phase::Active;
+        }
+    }
+
+    /// When a hold ends without any new data.
+    pub(crate) fn ripe_at(&self, detector: &Detector) -> Option<Timestamp> {
+        let often_enough = self.count >= detector.count.max(1) && !self.unsupported;
+        (self.phase == Phase::Rising && often_enough).then(|| self.since.plus(detector.hold))
+    }
+}
+
+/// More than this is a jump between readings that are so far apart.
+fn jump_limit(jump: &Jump, elapsed_ms: i64) -> f64 {
+    let per_ms = milliseconds(jump.per);
+    jump.over * (elapsed_ms.max(per_ms) as f64 / per_ms as f64).sqrt()
+}
+
+/// A span as differences of times are measured.
+fn milliseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn threshold(side: Side, raise: f64, clear: f64, number: f64) -> Verdict {
+    let (wrong, fine) = match side {
+        Side::Below => (number <= raise, number >= clear),
+        Side::Above | Side::Either => (number >= raise, number <= clear),
+    };
+    match (wrong, fine) {
+        (true, _) => Verdict::Wrong,
+        (false, true) => Verdict::Fine,
+        (false, false) => Verdict::Between,
+    }
+}
