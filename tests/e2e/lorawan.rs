@@ -15,7 +15,7 @@ const TTN: &str = "v3/drains@city/devices/well-7";
 fn uplink(counter: u32, open: bool) -> String {
     json!({
         "deviceInfo": {"devEui": "24e124713b000001"}, "devAddr": "00189440", "fCnt": counter, "fPort": 2,
-        "object": {"open": open}, "rxInfo": [{"rssi": -101, "snr": 4.5}], "deduplicationId": counter.to_string(),
+        "object": {"open": open, "tilt": if open { 62.0 } else { 1.2 }}, "rxInfo": [{"rssi": -101, "snr": 4.5}], "deduplicationId": counter.to_string(),
     })
     .to_string()
 }
@@ -23,7 +23,7 @@ fn uplink(counter: u32, open: bool) -> String {
 fn simulated() -> String {
     json!({
         "end_device_ids": {"device_id": "well-7", "dev_eui": "24E124713B000001"}, "simulated": true,
-        "uplink_message": {"f_port": 2, "frm_payload": "qg==", "decoded_payload": {"open": true}},
+        "uplink_message": {"f_port": 2, "frm_payload": "qg==", "decoded_payload": {"open": true, "tilt": 62.0}},
     })
     .to_string()
 }
@@ -63,7 +63,7 @@ async fn an_uplink_opens_one_case_however_often_it_comes_and_a_simulated_one_ope
     let repeats = gateway.metric("kerbside_frames_duplicate_total", &["reason=\"same_uplink\""]).await;
     assert_eq!(repeats, 1.0, "it was known over the crash");
     // The covers that speak for themselves are heard beside it.
-    publisher.publish_acknowledged("city/d01/manhole/MH-1/up", r#"{"open":true}"#).await;
+    publisher.publish_acknowledged("city/d01/manhole/MH-1/up", r#"{"open":true,"tilt":62.0}"#).await;
     gateway.wait_for_items("the other cover has a case", "/api/v1/cases", |items| items.len() == 2).await;
     gateway.stop().await;
 }

@@ -30,6 +30,7 @@ mod incidents;
 mod installer;
 mod interface;
 mod kills;
+mod latency;
 mod lorawan;
 mod loss;
 mod main_job;

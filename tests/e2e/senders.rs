@@ -29,7 +29,7 @@ async fn a_stranger_is_listed_with_its_frames_and_taken_once_it_is_in_the_invent
     configure(&site, "");
     let gateway = site.start().await;
     let publisher = Publisher::start(site.broker(), "stranger");
-    let first = r#"{"deviceId":"7","open":true,"batt":3.5}"#;
+    let first = r#"{"deviceId":"7","open":true,"tilt":62.0,"batt":3.5}"#;
     publisher.publish_acknowledged("city/d07/manhole/7/up", first).await;
 
     let listed = site.command(&["devices", "--json"]).json();

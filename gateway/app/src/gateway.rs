@@ -312,7 +312,7 @@ fn edited_unnoticed(store: &Store, site: &Site) -> Vec<String> {
     // A site of an older release may not be readable any more, and then nothing can be said.
     let Ok(Some(hash)) = last else { return Vec::new() };
     let Ok(Some(facts)) = store.site(&hash) else { return Vec::new() };
-    difference::uncounted(&difference::profiles(&Site::new(facts), site))
+    difference::uncounted(site, &difference::profiles(&Site::new(facts), site))
 }
 
 struct StartedPipeline {

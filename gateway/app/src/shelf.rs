@@ -41,16 +41,7 @@ pub fn read_profile(
 ) -> Option<Profile> {
     let before = problems.len();
     let node = shelf.resolved(document, problems)?;
-    let beside = |script: &str| {
-        let path = Path::new(&document.file).parent().unwrap_or(Path::new("")).join(script);
-        let bytes = read(&path).map_err(|error| error.to_string())?;
-        // Makers here save them in GBK, with comments in Chinese.
-        Ok(decode_text(&bytes))
-    };
-    let mut profile = match document.layer {
-        Layer::Own => parse_profile_with(&document.file, &node, &beside, problems),
-        Layer::Shipped => parse_profile_with(&document.file, &node, &no_scripts, problems),
-    };
+    let mut profile = parse_profile_with(&document.file, &node, &scripts_beside(document, read), problems);
     if problems.len() > before {
         return None;
     }
@@ -62,6 +53,19 @@ pub fn read_profile(
         }
     }
     profile
+}
+
+/// The scripts that lie beside a profile; beside a shipped one lie none.
+pub fn scripts_beside<'a>(document: &'a Document, read: ReadFile<'a>) -> impl Fn(&str) -> Result<String, String> + 'a {
+    move |script| {
+        if document.layer == Layer::Shipped {
+            return no_scripts(script);
+        }
+        let path = Path::new(&document.file).parent().unwrap_or(Path::new("")).join(script);
+        let bytes = read(&path).map_err(|error| error.to_string())?;
+        // Makers here save them in GBK, with comments in Chinese.
+        Ok(decode_text(&bytes))
+    }
 }
 
 /// A script that does not compile, at its line in its own file where it has one.

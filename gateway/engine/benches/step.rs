@@ -118,6 +118,9 @@ fn device(number: usize) -> Device {
         registers_from: None,
         parent: String::new(),
         service: ServiceState::InService,
+        tags: Vec::new(),
+        downstream: String::new(),
+        battery_since: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is kept when the configuration changes: readings, detectors and alarms, found again by their names.
 
-use kerbside_model::profile::{Detector, GuardTest, Profile};
+use kerbside_model::profile::{Detector, Guard, GuardTest, Point, Profile, Rule};
 use kerbside_model::{Alarm, AlarmState, Effects, Severity, Timestamp};
 
 use crate::alarms::ConditionState;
@@ -16,8 +16,7 @@ pub(crate) fn carry_over(
     profile: &Profile,
 ) -> (DeviceState, Vec<ConditionState>) {
     let mut state = DeviceState::new(profile);
-    let place_before =
-        |point: &kerbside_model::profile::Point| old_profile.points.iter().position(|other| other == point);
+    let place_before = |point: &Point| old_profile.points.iter().position(|other| other == point);
     old.last = std::mem::take(&mut old.last).rearranged(profile.points.iter().map(place_before));
     for (detector, slot) in profile.detectors.iter().zip(&mut state.detectors) {
         for (forerunner, known) in old_profile.detectors.iter().zip(&old.detectors) {
@@ -54,29 +53,62 @@ pub(crate) fn carry_over(
         }
         *state.conditions.entry(place) = slot;
     }
+    keep_learners((profile, &mut state.detectors), (old_profile, &old.detectors));
     // Tests begin anew: their points may be others.
     old.quality = state.quality;
     (old.detectors, old.conditions) = (state.detectors, state.conditions);
     (old, dropped)
 }
 
+/// What a learner knows of a point took days: it goes on where only what follows from it changed, such as the score.
+fn keep_learners(
+    (profile, slots): (&Profile, &mut [DetectorState]),
+    (old_profile, old_slots): (&Profile, &[DetectorState]),
+) {
+    for (detector, slot) in profile.detectors.iter().zip(slots) {
+        let Rule::Unusual(rule) = &detector.rule else { continue };
+        let learns_alike = |other: &Detector| match &other.rule {
+            Rule::Unusual(known) => {
+                (rule.mode, rule.warm_up, rule.every) == (known.mode, known.warm_up, known.every)
+                    && named(profile, &rule.learn_when) == named(old_profile, &known.learn_when)
+                    && point_of(profile, detector) == point_of(old_profile, other)
+                    && detector.zone == other.zone
+            }
+            _ => false,
+        };
+        if slot.memory().is_none()
+            && let Some(position) = old_profile.detectors.iter().position(learns_alike)
+        {
+            slot.go_on_learning(rule, &old_slots[position]);
+        }
+    }
+}
+
 /// What a detector is about, by name: positions change with the profile.
 fn subject_of<'a>(profile: &'a Profile, detector: &Detector) -> (&'a str, Option<&'a str>, Severity, &'static str) {
-    let point = detector.point.map(|point| profile.points[usize::from(point)].name.as_ref());
+    let point = point_of(profile, detector).map(|point| point.name.as_ref());
     let condition = profile.conditions[usize::from(detector.condition)].name.as_ref();
     (condition, point, detector.severity, detector.rule.name())
 }
 
 fn guards_of<'a>(profile: &'a Profile, detector: &'a Detector) -> Vec<(&'a str, &'a GuardTest)> {
-    detector.when.iter().map(|guard| (profile.points[usize::from(guard.point)].name.as_ref(), &guard.test)).collect()
+    named(profile, &detector.when)
+}
+
+fn named<'a>(profile: &'a Profile, guards: &'a [Guard]) -> Vec<(&'a str, &'a GuardTest)> {
+    guards.iter().map(|guard| (profile.points[usize::from(guard.point)].name.as_ref(), &guard.test)).collect()
+}
+
+fn point_of<'a>(profile: &'a Profile, detector: &Detector) -> Option<&'a Point> {
+    detector.point.map(|point| &profile.points[usize::from(point)])
 }
 
 /// Whether two detectors do the same, but for the positions that they name.
 fn is_same(detector: &Detector, other: &Detector) -> bool {
-    let Detector { condition: _, point: _, when: _, severity, rule, hold, count, clear_hold, during, zone } = other;
+    let Detector { severity, rule, hold, count, clear_hold, during, zone, around, .. } = other;
     (&detector.severity, &detector.rule, &detector.hold, &detector.count, &detector.clear_hold)
         == (severity, rule, hold, count, clear_hold)
-        && (&detector.during, &detector.zone) == (during, zone)
+        && (&detector.during, &detector.zone, &detector.around) == (during, zone, around)
 }
 
 /// Alarms of what is no longer in the inventory end without good data, and say so.

@@ -82,11 +82,22 @@ impl Cases {
         self.records.values().filter(|record| !record.case.state.is_final()).count()
     }
 
-    /// Opens a case for an episode.
-    pub(crate) fn open(&mut self, ctx: &mut Context<'_>, mut report: CaseReport, episode: &str) -> String {
+    /// Opens a case for an episode at the platform of the site.
+    pub(crate) fn open(&mut self, ctx: &mut Context<'_>, report: CaseReport, episode: &str) -> String {
+        let site = ctx.site;
+        self.open_at(ctx, report, episode, &site.facts().cases.platform)
+    }
+
+    /// Opens a case for an episode at this platform.
+    pub(crate) fn open_at(
+        &mut self,
+        ctx: &mut Context<'_>,
+        mut report: CaseReport,
+        episode: &str,
+        platform: &str,
+    ) -> String {
         let id = format!("KB-{}", hashed(&["case", &report.device, &report.condition, episode]));
         report.case_id.clone_from(&id);
-        let platform = ctx.site.facts().cases.platform.clone();
         let is_ledger = platform == LEDGER;
         let case = Case {
             id: id.clone(),
@@ -96,7 +107,7 @@ impl Cases {
             severity: report.severity,
             opened_at: ctx.at,
             updated_at: ctx.at,
-            platform: platform.clone(),
+            platform: platform.to_owned(),
             platform_id: is_ledger.then(|| id.clone()),
             episodes: vec![episode.to_owned()],
             standing: true,
@@ -108,8 +119,8 @@ impl Cases {
         record.event(ctx, KERBSIDE, &record.case.report.explanation.clone());
         if !is_ledger {
             let row = OutboxRow {
-                id: open_row_id(&id, &platform),
-                target: platform,
+                id: open_row_id(&id, platform),
+                target: platform.to_owned(),
                 case_id: id.clone(),
                 task: OutboxTask::OpenCase(record.case.report.clone()),
                 created_at: ctx.at,

@@ -14,6 +14,7 @@ use crate::device::DeviceState;
 use crate::engine::interval_of;
 use crate::grouping::Families;
 use crate::kin::Kin;
+use crate::surroundings::Outlook;
 
 /// Whether devices could be heard before.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,7 @@ impl Engine {
         self.decoders = Decoders::new(site);
         self.kin = Kin::of(site, &self.decoders);
         self.families = Families::of(site);
+        self.carry_outlook(&old_site);
         self.pace = Pace::of(&site.facts().limits);
         match hearing {
             // Sources may be gone. Those that are there tell their state at every start.
@@ -54,8 +56,10 @@ impl Engine {
         for state in &mut self.devices {
             state.forget_future(at);
         }
+        self.outlook.forget_future(at);
         self.cases.forget_future(at);
         self.refresh_incidents(at);
+        self.refresh_losses(hearing == Hearing::Begins, at);
         for case_id in self.match_cases() {
             let (mut ctx, cases) = self.case_context(at, effects);
             cases.orphan(&mut ctx, &case_id);
@@ -78,6 +82,17 @@ impl Engine {
             let (mut ctx, cases) = self.case_context(at, effects);
             cases.orphan(&mut ctx, &case_id);
         }
+    }
+
+    /// Catchments keep their weather by name.
+    fn carry_outlook(&mut self, old_site: &Site) {
+        let memory = self.outlook.memory();
+        self.outlook = Outlook::of(&self.site);
+        let moved = |old: u32| {
+            let device = old_site.devices().get(old as usize)?;
+            self.site.find(&device.id).map(|index| index.0)
+        };
+        self.outlook.remember(memory, &moved);
     }
 
     /// Devices keep their memory by id, and all of it as long as their profile is the same.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use kerbside_model::{Alarm, DeviceIndex, Effects, MaskKind, ServiceState, Site, Suppression, Timestamp, vocabulary};
+use kerbside_model::profile::{Profile, Rule};
+use kerbside_model::{
+    Alarm, DeviceIndex, Effects, MaskKind, ServiceState, Severity, Site, Suppression, Timestamp, vocabulary,
+};
 
 use crate::Engine;
 use crate::alarms::{Change, settle, strongest};
@@ -12,7 +15,8 @@ use crate::detect::Phase;
 use crate::device::{DeviceState, stale_after};
 use crate::engine::interval_of;
 use crate::evidence::evidence;
-use crate::explain::{explain, unsure};
+use crate::explain::around::seen_around;
+use crate::explain::{explain, span, span_zh, unsure};
 use crate::walk::Sight;
 
 impl Engine {
@@ -84,7 +88,16 @@ impl Engine {
         let site = Arc::clone(&self.site);
         let profile = site.profile_of(site.device(index));
         let state = &mut self.devices[index.0 as usize];
-        let found = strongest(state, profile, condition).map(|(position, _)| evidence(profile, state, position, at));
+        let found = strongest(state, profile, condition);
+        let found = found.map(|(position, _)| (position, evidence(profile, state, position, at)));
+        let found = found.map(|(position, mut evidence)| {
+            if profile.detectors[position].around.is_some() {
+                let seen = self.outlook.seen(&site, index, (&self.devices, &self.incidents), at);
+                evidence.grounds.extend(seen_around(&seen));
+            }
+            evidence
+        });
+        let state = &mut self.devices[index.0 as usize];
         if let Some(alarm) = state.conditions.alarm_mut(condition) {
             alarm.evidence = found.map(Box::new);
         }
@@ -142,6 +155,8 @@ impl Engine {
             suppression = suppression.or_else(|| self.explained(&site, index, condition));
         }
         let state = &mut self.devices[index.0 as usize];
+        let warning = warning_of_others(site.profile_of(device), state, condition);
+        let device_is_permitted = state.mask_at(at, MaskKind::Permit).is_some();
         let Some(slot) = state.conditions.get_mut(condition) else { return };
         let Some(alarm) = slot.alarm.as_mut() else { return };
         if let Some(reason) = suppression {
@@ -151,9 +166,15 @@ impl Engine {
             alarm.suppressed = Some(reason);
             return;
         }
-        alarm.suppressed = None;
+        if alarm.suppressed.take() == Some(Suppression::Permit) {
+            say_why_no_permit_explains_it(alarm, device_is_permitted, at);
+        }
         let episode = alarm.id.clone();
-        let report = report(&site, device, condition, alarm);
+        let mut report = report(&site, device, condition, alarm);
+        if let Some((warning, warning_zh)) = warning {
+            report.explanation.push_str(&warning);
+            report.explanation_zh.push_str(&warning_zh);
+        }
         let known = slot.case_id.clone();
         let (mut ctx, cases) = self.case_context(at, effects);
         let joined = known.filter(|case_id| cases.join(&mut ctx, case_id, &episode, &report));
@@ -179,6 +200,9 @@ impl Engine {
         if !rule.opens_case || alarm.severity < site.facts().cases.severity_min {
             return Some(Suppression::NoCase);
         }
+        if alarm.severity == Severity::Notice && self.is_suspicion(site, index, condition) {
+            return Some(Suppression::NoCase);
+        }
         if alarm.case_id.as_deref().is_some_and(|case_id| self.cases.is_ended(case_id)) {
             return Some(Suppression::Void);
         }
@@ -193,8 +217,15 @@ impl Engine {
         if state.mask_at(at, MaskKind::Maintenance).is_some() {
             return Some(Suppression::Maintenance);
         }
-        let is_permitted = state.mask_at(at, MaskKind::Permit).is_some();
+        let is_permitted = state.mask_at(at, MaskKind::Permit).is_some()
+            && rule.permit_at_most.is_none_or(|at_most| at < alarm.opened_at.plus(at_most));
         (is_permitted && vocabulary::is_explained_by_permit(&rule.name)).then_some(Suppression::Permit)
+    }
+
+    /// Whether a learner alone holds a condition up: a note that is only unusual sends nobody out, whatever opens cases.
+    fn is_suspicion(&self, site: &Site, index: DeviceIndex, condition: usize) -> bool {
+        let found = strongest(&self.devices[index.0 as usize], site.profile_of(site.device(index)), condition);
+        found.is_some_and(|(_, detector)| matches!(detector.rule, Rule::Unusual(_)))
     }
 
     /// Standing alarms without a case are looked at again: a mask ended, or the device came into service.
@@ -233,4 +264,34 @@ impl Engine {
             }
         }
     }
+}
+
+/// What people on the spot must know besides: another condition of the device stands that is a danger to them.
+fn warning_of_others(profile: &Profile, state: &DeviceState, condition: usize) -> Option<(String, String)> {
+    let mut standing = state.conditions.iter().filter(|(other, slot)| *other != condition && slot.alarm.is_some());
+    standing.find_map(|(other, _)| {
+        let other = &profile.conditions[other];
+        let (warning, warning_zh) = vocabulary::warning(&other.name)?;
+        let en = if other.title.contains(warning) { String::new() } else { format!(", {warning}") };
+        let zh = if other.title_zh.contains(warning_zh) { String::new() } else { format!("，{warning_zh}") };
+        Some((format!("; {}{en}", other.title), format!("；{}{zh}", other.title_zh)))
+    })
+}
+
+/// An opening that was authorised and became a case: it took too long, or was left open behind its permit.
+fn say_why_no_permit_explains_it(alarm: &mut Alarm, is_permitted: bool, at: Timestamp) {
+    let stood = at.since(alarm.opened_at);
+    let (en, zh) = if is_permitted {
+        (
+            format!("; stands for {} under its permit, longer than that explains", span(stood)),
+            format!("；施工许可期间已持续 {}，超过许可可解释的时长", span_zh(stood)),
+        )
+    } else {
+        (
+            format!("; its permit has ended and it still stands, for {} by now", span(stood)),
+            format!("；施工许可已结束而状况仍在，已持续 {}", span_zh(stood)),
+        )
+    };
+    alarm.explanation.push_str(&en);
+    alarm.explanation_zh.push_str(&zh);
 }

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_model::inventory::Device;
-use kerbside_model::profile::{Condition, Detector, Guard, GuardTest, Profile, Rule};
+use kerbside_model::profile::{Battery, Combination, Condition, Detector, Guard, GuardTest, Profile, Rule};
 use kerbside_model::{DuplicateReason, MaskKind, PointReading, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::alarms::Conditions;
 use crate::budget::Budget;
 use crate::decode::Scratch;
-use crate::detect::{DetectorState, Phase, Sight, Verdict};
+use crate::detect::{DetectorState, Normal, Phase, Sent, Setting, Sight, Together, Verdict};
 use crate::drift::Drift;
 use crate::duplicates::{Arrival, LATE_AFTER, Recent};
 use crate::last::LastReadings;
 use crate::local::{Clock, Local};
 use crate::quality::QualityState;
+use crate::surroundings::{Surroundings, Swell};
 use crate::uplinks::Uplinks;
 
 /// Two frames of a device whose clock is wrong are as far apart by its clock as by ours, give or take this ...
@@ -71,6 +72,8 @@ pub(crate) struct DeviceState {
     pub(crate) detectors: Vec<DetectorState>,
     pub(crate) conditions: Conditions,
     pub(crate) masks: Vec<Mask>,
+    /// By these a rise of the water is known, and rain.
+    pub(crate) swell: Swell,
     /// The timer that is set for it.
     #[serde(skip)]
     pub(crate) timer: Option<Timestamp>,
@@ -158,6 +161,7 @@ impl DeviceState {
         self.budget.forget_future(now);
         self.last.forget_future(now);
         self.quality.forget_future(now);
+        self.swell.forget_future(now);
         self.detectors.iter_mut().for_each(|detector| detector.forget_future(now));
     }
 
@@ -168,13 +172,26 @@ impl DeviceState {
         scratch: &Scratch,
         heard: bool,
         at: Timestamp,
-        local: Option<&Local>,
+        outside: &Outside<'_>,
     ) -> u64 {
         let DeviceState { last, detectors: slots, conditions, listening_since, masks, .. } = self;
         let is_permitted = masks.iter().any(|mask| mask.kind == MaskKind::Permit && mask.from <= at && at < mask.until);
         let mut touched_conditions = 0;
-        for (slot, detector) in slots.iter_mut().zip(&profile.detectors) {
+        for (position, detector) in profile.detectors.iter().enumerate() {
+            let (before, rest) = slots.split_at_mut(position);
+            let [slot, behind @ ..] = rest else { break };
+            if heard && let Rule::Battery(battery) = &detector.rule {
+                note_message(slot, battery, &detector.rule, last, outside, at);
+            }
             let verdict = match detector.point {
+                None if let Rule::Losses(losses) = &detector.rule => {
+                    let verdict = match outside.lost {
+                        Some(lost) if heard => slot.count_uplink(losses, &detector.rule, lost),
+                        _ => Verdict::Unknown,
+                    };
+                    slot.advance_surely(detector, verdict, at);
+                    verdict
+                }
                 None if heard => {
                     slot.hear(&detector.rule, at, *listening_since);
                     follow_rise(slot, &detector.rule, scratch, last);
@@ -183,12 +200,14 @@ impl DeviceState {
                 }
                 None => continue,
                 Some(point) => {
-                    let came = scratch.came(point);
+                    let came = came(detector, point, scratch);
                     if !came && !detector.when.iter().any(|guard| scratch.came(guard.point)) {
                         continue;
                     }
                     let trust = Trust::of(detector, &profile.conditions[usize::from(detector.condition)]);
-                    let view = View { last, local, came, is_permitted };
+                    let teacher = teacher_of(profile, position).and_then(|teacher| before.get(teacher));
+                    let is_class_calm = teacher.is_some() || is_class_calm(profile, position, behind);
+                    let view = View { profile, last, outside, at, came, is_permitted, teacher, is_class_calm };
                     let (verdict, is_sure) = judge(slot, detector, point, &view, trust);
                     // A reading that is looked at again because of a guard is not another one of `count`.
                     let is_counted = match verdict {
@@ -228,6 +247,9 @@ impl DeviceState {
         interval: Option<Duration>,
         (clock, device): (&Clock, &Device),
     ) -> Option<Timestamp> {
+        if self.is_guarded_off(detector) {
+            return None;
+        }
         let patience = self.detectors[position].patience(&detector.rule, interval)?;
         let due = self.gone_at.unwrap_or_else(|| self.heard_from().plus(patience));
         match &detector.during {
@@ -236,13 +258,22 @@ impl DeviceState {
         }
     }
 
-    /// Whether a silence may be due before the timer that is set: what a rule learns makes it less patient.
+    /// Whether something else that must hold does not, by the last good readings.
+    fn is_guarded_off(&self, detector: &Detector) -> bool {
+        detector.when.iter().any(|guard| passes(guard, &self.last, Trust::GoodOnly) != Some(true))
+    }
+
+    /// Whether a silence may be due before the timer that is set: what a rule learns makes it less patient,
+    /// and so does what must hold besides.
     pub(crate) fn is_silent_sooner(&self, profile: &Profile, interval: Option<Duration>) -> bool {
-        let learns =
-            |rule: &Rule| matches!(rule, Rule::Silence { habit, rise, .. } if habit.is_some() || rise.is_some());
-        let mut learning = profile.detectors.iter().zip(&self.detectors).filter(|(detector, _)| learns(&detector.rule));
-        learning.any(|(detector, slot)| {
-            let due = slot.patience(&detector.rule, interval).map(|patience| self.heard_from().plus(patience));
+        let changes = |detector: &Detector| match &detector.rule {
+            Rule::Silence { habit, rise, .. } => habit.is_some() || rise.is_some() || !detector.when.is_empty(),
+            _ => false,
+        };
+        let mut changing = profile.detectors.iter().zip(&self.detectors).filter(|(detector, _)| changes(detector));
+        changing.any(|(detector, slot)| {
+            let patience = slot.patience(&detector.rule, interval).filter(|_| !self.is_guarded_off(detector));
+            let due = patience.map(|patience| self.heard_from().plus(patience));
             due.zip(self.timer).is_some_and(|(due, timer)| due < timer)
         })
     }
@@ -274,34 +305,104 @@ impl Trust {
     }
 }
 
+/// What is outside of a device: the hour at its place, and its surroundings where a detector asks for them.
+pub(crate) struct Outside<'a> {
+    pub(crate) local: Option<&'a Local>,
+    /// How many uplinks before this one never came, where they are numbered.
+    pub(crate) lost: Option<u64>,
+    /// When its battery was put in, by the inventory.
+    pub(crate) battery_since: Option<Timestamp>,
+    pub(crate) surroundings: Option<&'a Surroundings>,
+    /// How often the device reports.
+    pub(crate) interval: Option<Duration>,
+}
+
+/// Detectors that ask for what is usual of one point learn it once: the first of them for all. Gives the one before
+/// this one that does, by position.
+pub(crate) fn teacher_of(profile: &Profile, position: usize) -> Option<usize> {
+    let detector = &profile.detectors[position];
+    let Rule::Deviation(_) = &detector.rule else { return None };
+    profile.detectors[..position].iter().position(|other| is_one_class(other, detector))
+}
+
+fn is_one_class(one: &Detector, other: &Detector) -> bool {
+    let (Rule::Deviation(left), Rule::Deviation(right)) = (&one.rule, &other.rule) else { return false };
+    let weather = |detector: &Detector| detector.around.and_then(|around| around.weather);
+    one.point == other.point
+        && (left.weekend, left.rhythm, left.warm_up) == (right.weekend, right.rhythm, right.warm_up)
+        && left.learn_when == right.learn_when
+        && weather(one) == weather(other)
+}
+
+/// Whether none of those that a detector learns for stands: a fault is not to become usual.
+fn is_class_calm(profile: &Profile, position: usize, behind: &[DetectorState]) -> bool {
+    let detector = &profile.detectors[position];
+    let Rule::Deviation(_) = &detector.rule else { return true };
+    let mut others = profile.detectors[position + 1..].iter().zip(behind);
+    others.all(|(other, slot)| !is_one_class(detector, other) || Normal::learns_in(slot.phase))
+}
+
 /// What a detector sees.
 struct View<'a> {
+    profile: &'a Profile,
     last: &'a LastReadings,
-    local: Option<&'a Local>,
+    outside: &'a Outside<'a>,
+    at: Timestamp,
     /// Its point came with this frame.
     came: bool,
     /// A permit covers the time.
     is_permitted: bool,
+    /// The detector that learns what is usual for this one.
+    teacher: Option<&'a DetectorState>,
+    /// None of those that it learns for stands.
+    is_class_calm: bool,
 }
 
 /// Judges the last reading of a detector's point, good or suspect, and says whether the verdict is sure.
 fn judge(slot: &mut DetectorState, detector: &Detector, point: u16, view: &View<'_>, trust: Trust) -> (Verdict, bool) {
+    if let Some(combination) = detector.rule.combination() {
+        return judge_together(slot, detector, combination, view, trust);
+    }
     let Some((value, observed_at, is_good)) = view.last.usable(point) else { return (Verdict::Unknown, true) };
     let is_sure = is_good || trust == Trust::SuspectToo;
     let sight = Sight {
         observed_at,
-        local: view.local,
-        is_to_learn: view.came && is_good && may_learn(&detector.rule, view),
+        local: view.outside.local,
+        is_to_learn: view.came && is_good && view.is_class_calm && may_learn(detector, view),
         is_permitted: view.is_permitted,
     };
     // A rate would be measured from the blip.
     let verdict = match &detector.rule {
+        rule if view.teacher.is_some() => {
+            view.teacher.map_or(Verdict::Unknown, |teacher| teacher.compare(rule, value, view.outside.local))
+        }
         Rule::Rate { jump: None, .. } | Rule::Forecast(_) if !is_sure => {
             slot.clone().judge(&detector.rule, value, &sight)
         }
+        rule @ Rule::Load(load) => slot.judge_load((rule, load), value, Setting::of(load, view.last), &sight),
         rule => slot.judge(rule, value, &sight),
     };
-    let is_watching = match (&detector.during, view.local) {
+    slot.note_beyond(verdict);
+    qualify(detector, (verdict, is_good), view, trust)
+}
+
+/// Judges what the last readings of several points say together.
+fn judge_together(
+    slot: &mut DetectorState,
+    detector: &Detector,
+    combination: &Combination,
+    view: &View<'_>,
+    trust: Trust,
+) -> (Verdict, bool) {
+    let together = Together::new((view.profile, view.outside.interval), view.last, combination, view.at);
+    let judged = together.judge(combination);
+    slot.note_beyond(judged.0);
+    qualify(detector, judged, view, trust)
+}
+
+/// What a verdict counts for: the time of day, the surroundings and the guards of the detector may speak against it.
+fn qualify(detector: &Detector, (verdict, is_good): (Verdict, bool), view: &View<'_>, trust: Trust) -> (Verdict, bool) {
+    let is_watching = match (&detector.during, view.outside.local) {
         (Some(during), Some(local)) => local.is_within(during),
         (Some(_), None) => false,
         (None, _) => true,
@@ -313,6 +414,11 @@ fn judge(slot: &mut DetectorState, detector: &Detector, point: u16, view: &View<
         // A suspect reading may say that something is wrong, and never that all is well.
         return (verdict, is_good);
     }
+    // What stands is not over because it begins to rain.
+    let is_there = |around| view.outside.surroundings.is_some_and(|surroundings| surroundings.are(around));
+    if !detector.around.as_ref().is_none_or(is_there) {
+        return (Verdict::Between, is_good);
+    }
     let mut guarded = Verdict::Wrong;
     for guard in &detector.when {
         match passes(guard, view.last, trust) {
@@ -321,17 +427,55 @@ fn judge(slot: &mut DetectorState, detector: &Detector, point: u16, view: &View<
             None => guarded = Verdict::Unknown,
         }
     }
-    (guarded, is_sure)
+    (guarded, is_good || trust == Trust::SuspectToo)
+}
+
+/// Whether a reading came that a detector looks at.
+fn came(detector: &Detector, point: u16, scratch: &Scratch) -> bool {
+    match detector.rule.combination() {
+        Some(combination) => combination.points.iter().any(|point| scratch.came(*point)),
+        None => scratch.came(point),
+    }
 }
 
 /// Whether all holds that must for a rule to learn from a reading.
-fn may_learn(rule: &Rule, view: &View<'_>) -> bool {
-    let guards = match rule {
+fn may_learn(detector: &Detector, view: &View<'_>) -> bool {
+    let lets_learn = |around| view.outside.surroundings.is_some_and(|surroundings| surroundings.let_learn(around));
+    if !detector.around.as_ref().is_none_or(lets_learn) {
+        return false;
+    }
+    let guards = match &detector.rule {
         Rule::Deviation(deviation) => &deviation.learn_when,
         Rule::Trend(trend) => &trend.learn_when,
+        Rule::Shift(shift) => &shift.learn_when,
+        Rule::Unusual(unusual) => &unusual.learn_when,
         _ => return true,
     };
     guards.iter().all(|guard| passes(guard, view.last, Trust::GoodOnly) == Some(true))
+}
+
+/// Tells a battery of a message that took some of it.
+fn note_message(
+    slot: &mut DetectorState,
+    battery: &Battery,
+    rule: &Rule,
+    last: &LastReadings,
+    outside: &Outside<'_>,
+    at: Timestamp,
+) {
+    let Some(local) = outside.local else { return };
+    let temperature = battery.temperature.and_then(|warmth| last.good(warmth.point));
+    slot.note_message(
+        battery,
+        rule,
+        Sent {
+            at,
+            day: local.moment.day,
+            lost: outside.lost.unwrap_or_default(),
+            battery_since: outside.battery_since,
+            temperature: temperature.and_then(|(value, _)| value.as_number()),
+        },
+    );
 }
 
 /// Shows a detector of silence the point whose rise makes silence count, when a good reading of it came.
@@ -347,6 +491,10 @@ fn follow_rise(slot: &mut DetectorState, rule: &Rule, scratch: &Scratch, last: &
 
 /// Whether a guard's last reading passes its test; nobody knows when it is not good, and then nothing is cleared.
 fn passes(guard: &Guard, last: &LastReadings, trust: Trust) -> Option<bool> {
+    if guard.test == GuardTest::Lost {
+        let had_one = last.get(usize::from(guard.point)).is_some_and(|last| last.good_at != Timestamp::default());
+        return Some(had_one && last.usable(guard.point).is_none());
+    }
     let (value, _, is_good) = last.usable(guard.point)?;
     if !is_good && trust == Trust::GoodOnly {
         return None;
@@ -355,6 +503,7 @@ fn passes(guard: &Guard, last: &LastReadings, trust: Trust) -> Option<bool> {
         GuardTest::Equals(wanted) => value == wanted,
         GuardTest::Above(limit) => value.as_number().is_some_and(|number| number >= *limit),
         GuardTest::Below(limit) => value.as_number().is_some_and(|number| number <= *limit),
+        GuardTest::Lost => false,
     })
 }
 

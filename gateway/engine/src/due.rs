@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kerbside_model::profile::Rule;
-use kerbside_model::{AlarmState, DeviceIndex, Effects, Timestamp, vocabulary};
+use kerbside_model::profile::{Condition, Rule};
+use kerbside_model::{AlarmState, DeviceIndex, Effects, Site, Suppression, Timestamp, vocabulary};
 
 use crate::Engine;
+use crate::alarms::ConditionState;
 use crate::cases::KERBSIDE;
-use crate::detect::{Phase, Verdict};
+use crate::detect::{Phase, Together, Verdict};
 use crate::device::stale_after;
 use crate::engine::interval_of;
 use crate::timers::TimerKey;
@@ -68,6 +69,9 @@ impl Engine {
                 }
             }
         }
+        for (condition, slot) in state.conditions.iter() {
+            sooner(permit_runs_out(&profile.conditions[condition], slot));
+        }
         state.masks.iter().for_each(|mask| sooner(Some(mask.until)));
         due
     }
@@ -79,6 +83,13 @@ impl Engine {
         let mut stale: Option<Timestamp> = None;
         for detector in &profile.detectors {
             if usize::from(detector.condition) != condition {
+                continue;
+            }
+            if let Some(combination) = detector.rule.combination() {
+                let view = Together::new((profile, interval), &state.last, combination, Timestamp::default());
+                let patience = combination.fresh.unwrap_or_else(|| stale_after(interval));
+                let heard = state.listening_since.plus(patience);
+                stale = stale.max(Some(view.unknown_from(combination).max(heard)));
                 continue;
             }
             let point = usize::from(detector.point?);
@@ -100,6 +111,7 @@ impl Engine {
                 TimerKey::Device(index) => self.serve_device(index, at, effects),
                 TimerKey::Walk => self.expire_walk(at, effects),
                 TimerKey::Incident(id) => self.serve_incident(&id, at, effects),
+                TimerKey::Source(source) => self.serve_loss(&source, at, effects),
             }
         }
     }
@@ -144,7 +156,20 @@ impl Engine {
         }
         self.end_babble(&site, index, at, effects);
         self.lift_masks(index, at, effects);
+        self.end_permits(&site, index, at, effects);
         self.schedule_device(index);
+    }
+
+    /// What a permit explains for a while only, and what stands longer, is brought to a case.
+    fn end_permits(&mut self, site: &Site, index: DeviceIndex, at: Timestamp, effects: &mut Effects) {
+        let profile = site.profile_of(site.device(index));
+        let is_over = |(condition, slot): (usize, &ConditionState)| {
+            permit_runs_out(&profile.conditions[condition], slot).is_some_and(|end| end <= at)
+        };
+        let has_run_out = self.devices[index.0 as usize].conditions.iter().any(is_over);
+        if has_run_out {
+            self.reconsider(index, at, effects);
+        }
     }
 
     /// A mask ends by itself; what it hid and still stands is brought to a case now.
@@ -160,4 +185,10 @@ impl Engine {
         ctx.audit(KERBSIDE, "mask_ended", &device_id, "");
         self.reconsider(index, at, effects);
     }
+}
+
+/// When a permit no longer explains an alarm that it explains now.
+fn permit_runs_out(condition: &Condition, slot: &ConditionState) -> Option<Timestamp> {
+    let alarm = slot.alarm.as_ref().filter(|alarm| alarm.suppressed == Some(Suppression::Permit))?;
+    Some(alarm.opened_at.plus(condition.permit_at_most?))
 }

@@ -16,7 +16,7 @@ use crate::alarms::{ConditionState, raise};
 use crate::budget::Pace;
 use crate::cases::{Cases, Context};
 use crate::decode::{Certainty, Decoders, NotTaken, Refused, Scratch, Told, keep_undecoded, observation_time, resolve};
-use crate::device::{DeviceState, Mask};
+use crate::device::{DeviceState, Mask, Outside};
 use crate::duplicates::LATE_AFTER;
 use crate::explain::unsure;
 use crate::grading::FrameMoment;
@@ -24,6 +24,7 @@ use crate::grouping::{Book, Families};
 use crate::kin::Kin;
 use crate::quality::Findings;
 use crate::rows::Placed;
+use crate::surroundings::Outlook;
 use crate::timers::Timers;
 use crate::walk::Walk;
 
@@ -47,6 +48,8 @@ pub struct Engine {
     pub(crate) walk: Option<Walk>,
     /// How much a device may send; `None` for no limit.
     pub(crate) pace: Option<Pace>,
+    /// The weather of the catchments, and what flows where.
+    pub(crate) outlook: Outlook,
 }
 
 impl Engine {
@@ -79,7 +82,9 @@ impl Engine {
             incidents: Book::default(),
             walk: None,
             pace,
+            outlook: Outlook::default(),
         };
+        engine.outlook = Outlook::of(&engine.site);
         engine.kin = Kin::of(&engine.site, &engine.decoders);
         engine.families = Families::of(&engine.site);
         engine.set_timers(Timestamp::default());
@@ -230,9 +235,12 @@ impl Engine {
         let is_message = matches!(frame.payload, PayloadView::Bytes(_)) && !frame.flags.retained;
         let pace = self.pace.as_ref().filter(|_| is_message);
         let is_paid = pace.is_none_or(|pace| state.budget.pay(pace, device_time.unwrap_or(at), at, heard_before));
+        let mut lost = None;
         if !late {
             if let Some((session, counter)) = sender.counted() {
-                counts.uplinks_lost += state.uplinks.take(session, counter);
+                let missing = state.uplinks.take(session, counter);
+                counts.uplinks_lost += missing;
+                lost = Some(missing);
             }
             state.observed_at = times.in_order.unwrap_or(state.observed_at);
             state.last.keep(readings, observed_at.unwrap_or(at), at);
@@ -244,7 +252,7 @@ impl Engine {
         if !late {
             let profile = &site.facts().profiles[profile_index];
             self.walk_hears(profile, index, at);
-            let moment = Heard { at, observed_at: observed_at.unwrap_or(at), is_heard: decoded.heard };
+            let moment = Heard { at, observed_at: observed_at.unwrap_or(at), is_heard: decoded.heard, lost };
             self.detect(profile, index, &moment, work.effects);
             self.watch_sensors(profile, index, at, work.effects);
             if let (Told::Time(told), Certainty::Sure) = (decoded.told, work.certainty) {
@@ -266,13 +274,20 @@ impl Engine {
 
     /// Runs the detectors whose points came in this frame and settles their conditions.
     fn detect(&mut self, profile: &Profile, index: DeviceIndex, moment: &Heard, effects: &mut Effects) {
-        let Heard { at, observed_at, is_heard } = *moment;
+        let Heard { at, observed_at, is_heard, lost } = *moment;
         let clock = self.decoders.at(self.site.profile_index(index)).clock();
         let device = self.site.device(index);
         let local = clock.local(observed_at, clock.place(device));
         let interval = interval_of(&self.site, device);
+        let came = |point: u16| self.scratch.came(point);
+        let subject = (index, self.site.profile_index(index));
+        self.outlook.notice(subject, &mut self.devices[index.0 as usize], &came, at);
+        let surroundings = self.outlook.around(&self.site, index, (&self.devices, &self.incidents), at);
+        let battery_since = device.battery_since;
+        let outside =
+            Outside { local: local.as_ref(), lost, battery_since, surroundings: surroundings.as_ref(), interval };
         let state = &mut self.devices[index.0 as usize];
-        let touched_conditions = state.run_detectors(profile, &self.scratch, is_heard, at, local.as_ref());
+        let touched_conditions = state.run_detectors(profile, &self.scratch, is_heard, at, &outside);
         let sooner = touched_conditions != 0 || state.timer.is_none() || state.is_silent_sooner(profile, interval);
         if touched_conditions != 0 {
             for condition in 0..profile.conditions.len() {
@@ -365,6 +380,11 @@ impl Engine {
         if !is_change {
             return;
         }
+        if status.connected {
+            self.regain_link(&status.source, at);
+        } else {
+            self.lose_link(&status.source, at);
+        }
         for position in 0..self.devices.len() {
             let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
             if self.source_of(index).is_none_or(|source| source == status.source) {
@@ -375,7 +395,7 @@ impl Engine {
     }
 
     /// The source that a device is heard on: the last one that it was, else the inventory's.
-    fn source_of(&self, index: DeviceIndex) -> Option<Arc<str>> {
+    pub(crate) fn source_of(&self, index: DeviceIndex) -> Option<Arc<str>> {
         let heard_on = self.devices[index.0 as usize].heard_on.clone();
         heard_on.or_else(|| self.site.device(index).source.as_deref().map(Arc::from))
     }
@@ -421,6 +441,8 @@ struct Heard {
     at: Timestamp,
     observed_at: Timestamp,
     is_heard: bool,
+    /// How many uplinks before it never came, where they are numbered.
+    lost: Option<u64>,
 }
 
 pub(crate) struct Work<'a> {

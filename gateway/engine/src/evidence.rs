@@ -1,9 +1,13 @@
 //! What made an alarm, as data and in sentences: rule, value, limits, how long, quality, and what was ruled out.
 
-use kerbside_model::profile::{Detector, Guard, GuardTest, Profile, Rule, Side, Trend, TrendGoal};
+use kerbside_model::profile::{Battery, Detector, Guard, GuardTest, LoadGoal, Profile, Rule, Side, Trend, TrendGoal};
 use kerbside_model::{Evidence, Ground, Timestamp, Value};
 
 use crate::device::DeviceState;
+use crate::explain::around::around_words;
+use crate::explain::counts::losses_words;
+use crate::explain::together;
+use crate::explain::unusual;
 use crate::explain::words::{during_words, rule_words};
 use crate::explain::{chinese_value, english_value, names, span, span_zh, unit_of};
 
@@ -25,11 +29,12 @@ pub(crate) fn evidence(profile: &Profile, state: &DeviceState, position: usize, 
         let zh = format!("{name_zh} {said_zh}{unit}，观测于 {observed_at}，质量 {flag}");
         grounds.push(Ground { en: format!("{name} {said}{unit}, observed at {observed_at}, quality {flag}"), zh });
     }
+    grounds.extend(unusual::grounds(slot));
     grounds.extend(detector.when.iter().map(|guard| guard_holds(profile, state, guard)));
     grounds.extend(ruled_out(detector));
     grounds.extend(others(profile, state, position));
     Evidence {
-        profile: profile.name.clone(),
+        profile: profile.title(),
         profile_version: profile.version,
         detector: u16::try_from(position).unwrap_or(u16::MAX),
         rule: detector.rule.name().to_owned(),
@@ -40,7 +45,7 @@ pub(crate) fn evidence(profile: &Profile, state: &DeviceState, position: usize, 
         limit,
         clear,
         // Silence is wrong from the last frame on.
-        since: if detector.point.is_some() { slot.since } else { state.heard_from() },
+        since: if matches!(detector.rule, Rule::Silence { .. }) { state.heard_from() } else { slot.since },
         grounds,
     }
 }
@@ -52,9 +57,23 @@ fn limits(rule: &Rule) -> (Option<f64>, Option<f64>) {
         Rule::Forecast(forecast) => (Some(forecast.reaches), None),
         Rule::Deviation(deviation) => (Some(deviation.raise), Some(deviation.clear)),
         Rule::Baseline(baseline) => (Some(baseline.above), Some(baseline.clear)),
+        Rule::Frequency(frequency) => (Some(frequency.times), None),
+        Rule::Unusual(unusual) => (Some(unusual.score), None),
         Rule::Trend(Trend { goal: TrendGoal::Change { by, .. }, .. }) => (Some(*by), None),
         Rule::Trend(Trend { goal: TrendGoal::Reaches { limit, .. }, .. }) => (Some(*limit), None),
-        Rule::State { .. } | Rule::Silence { .. } => (None, None),
+        Rule::Amount(amount) => (Some(amount.above), Some(amount.clear)),
+        Rule::Losses(losses) => (Some(losses.above_percent), Some(losses.clear_percent)),
+        Rule::Shift(shift) => (Some(shift.limit), None),
+        Rule::Battery(Battery { course: Trend { goal: TrendGoal::Reaches { limit, .. }, .. }, .. }) => {
+            (Some(*limit), None)
+        }
+        Rule::Spike(spikes) => (Some(f64::from(spikes.times)), Some(f64::from(spikes.clear))),
+        Rule::Load(load) => match load.goal {
+            LoadGoal::Below { raise, clear } | LoadGoal::Above { raise, clear } => (Some(raise), Some(clear)),
+            LoadGoal::Outside { .. } => (None, None),
+        },
+        Rule::Combination(_) | Rule::Expression(_) => (None, None),
+        Rule::Battery(_) | Rule::Flapping(_) | Rule::State { .. } | Rule::Silence { .. } => (None, None),
     }
 }
 
@@ -100,6 +119,10 @@ fn rule(profile: &Profile, detector: &Detector) -> Ground {
         (Rule::Silence { missed, .. }, _) => {
             (format!("rule: {missed} reports missed"), format!("规则：连续缺报 {missed} 次"))
         }
+        (Rule::Losses(losses), None) => losses_words(losses),
+        (rule @ (Rule::Combination(_) | Rule::Expression(_) | Rule::Spike(_) | Rule::Load(_)), Some(point)) => {
+            together::rule_words(profile, of(point).0, rule)
+        }
         (rule, Some(point)) => rule_words(of(point).0, rule),
         (_, None) => (String::new(), String::new()),
     };
@@ -108,8 +131,13 @@ fn rule(profile: &Profile, detector: &Detector) -> Ground {
         en.push_str(&format!(", {when}"));
         zh.push_str(&format!("，{when_zh}"));
     }
-    en.push_str(&format!(" ({} {}, {})", profile.name, profile.version, detector.severity.name()));
-    zh.push_str(&format!("（{} 第 {} 版，{}）", profile.name, profile.version, detector.severity.name_zh()));
+    if let Some(around) = &detector.around {
+        let (where_, where_zh) = around_words(around);
+        en.push_str(&format!(", {where_}"));
+        zh.push_str(&format!("，{where_zh}"));
+    }
+    en.push_str(&format!(" ({} {}, {})", profile.title(), profile.version, detector.severity.name()));
+    zh.push_str(&format!("（{} 第 {} 版，{}）", profile.title(), profile.version, detector.severity.name_zh()));
     Ground { en, zh }
 }
 
@@ -138,6 +166,7 @@ fn guard_holds(profile: &Profile, state: &DeviceState, guard: &Guard) -> Ground 
         }
         GuardTest::Above(limit) => (format!("must be {limit}{unit} or above"), format!("须不低于 {limit}{unit}")),
         GuardTest::Below(limit) => (format!("must be {limit}{unit} or below"), format!("须不高于 {limit}{unit}")),
+        GuardTest::Lost => ("must have lost its value".to_owned(), "须已失去有效值".to_owned()),
     };
     Ground {
         en: format!("{name} {test}, and is {said}{unit}"),

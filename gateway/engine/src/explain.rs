@@ -1,5 +1,10 @@
 //! Says in words why an alarm was raised: rule, value, limit, time. English and Chinese.
 
+pub(crate) mod around;
+mod counted;
+pub(crate) mod counts;
+pub(crate) mod together;
+pub(crate) mod unusual;
 pub(crate) mod words;
 
 use std::time::Duration;
@@ -7,8 +12,12 @@ use std::time::Duration;
 use kerbside_model::profile::{Detector, GuardTest, Point, Profile, Rule, Side};
 use kerbside_model::{Timestamp, Value, vocabulary};
 
+use self::around::around_words;
+use self::counts::{of_count, of_losses};
+use self::together::{of_combination, of_lamp_or_spikes};
+use self::unusual::of_unusual;
 use self::words::{during_words, of_course, of_habit};
-use crate::device::DeviceState;
+use crate::device::{DeviceState, teacher_of};
 use crate::local::Local;
 use crate::quality::{Fault, fault_words};
 
@@ -22,10 +31,26 @@ pub(crate) fn explain(
 ) -> (String, String) {
     let detector = &profile.detectors[position];
     let (mut english, mut chinese) = match (detector.point.map(usize::from), &detector.rule) {
-        (Some(point), Rule::Forecast(_) | Rule::Deviation(_) | Rule::Trend(_) | Rule::Baseline(_)) => {
+        (
+            Some(point),
+            Rule::Forecast(_) | Rule::Deviation(_) | Rule::Trend(_) | Rule::Baseline(_) | Rule::Frequency(_),
+        ) => {
             let number = state.last.get(point).and_then(|last| last.value).and_then(Value::as_number);
-            let slot = &state.detectors[position];
+            let slot = &state.detectors[teacher_of(profile, position).unwrap_or(position)];
             of_course(&profile.points[point], &detector.rule, slot, number.unwrap_or(f64::NAN), local)
+        }
+        (Some(point), Rule::Unusual(_)) => of_unusual(&profile.points[point], &state.detectors[position]),
+        (Some(point), Rule::Battery(_) | Rule::Amount(_) | Rule::Flapping(_) | Rule::Shift(_)) => {
+            let value = state.last.get(point).and_then(|last| last.value);
+            of_count(&profile.points[point], &detector.rule, &state.detectors[position], value, (at, local))
+        }
+        (None, Rule::Losses(losses)) => of_losses(losses, &state.detectors[position]),
+        (Some(_), Rule::Combination(combination) | Rule::Expression(combination)) => {
+            of_combination(profile, state, combination)
+        }
+        (Some(point), rule @ (Rule::Spike(_) | Rule::Load(_))) => {
+            let number = state.last.get(point).and_then(|last| last.value).and_then(Value::as_number);
+            of_lamp_or_spikes(&profile.points[point], rule, &state.detectors[position], number.unwrap_or(f64::NAN))
         }
         (Some(point), _) => of_point(&profile.points[point], detector, state, position, at),
         (None, rule) => {
@@ -42,6 +67,11 @@ pub(crate) fn explain(
         english.push_str(&format!(", {when}"));
         chinese.push_str(&format!("（{when_zh}）"));
     }
+    if let Some(around) = &detector.around {
+        let (where_, where_zh) = around_words(around);
+        english.push_str(&format!(", {where_}"));
+        chinese.push_str(&format!("（{where_zh}）"));
+    }
     for guard in &detector.when {
         let point = &profile.points[usize::from(guard.point)];
         let (name, name_zh) = names(point);
@@ -50,9 +80,15 @@ pub(crate) fn explain(
             GuardTest::Equals(value) => (format!("is {}", english_value(value)), format!("为{}", chinese_value(value))),
             GuardTest::Above(limit) => (format!("is at or above {limit}{unit}"), format!("不低于 {limit}{unit}")),
             GuardTest::Below(limit) => (format!("is at or below {limit}{unit}"), format!("不高于 {limit}{unit}")),
+            GuardTest::Lost => ("has no value any more".to_owned(), "已无有效值".to_owned()),
         };
         english.push_str(&format!(", while {name} {test}"));
         chinese.push_str(&format!("，且{name_zh}{test_zh}"));
+    }
+    if let Some((warning, warning_zh)) = vocabulary::warning(&profile.conditions[usize::from(detector.condition)].name)
+    {
+        english.push_str(&format!("; {warning}"));
+        chinese.push_str(&format!("；{warning_zh}"));
     }
     (english, chinese)
 }
@@ -101,9 +137,17 @@ fn of_point(
             )
         }
         // These are told apart before: silence has no point, and the others have a memory.
-        Rule::Silence { .. } | Rule::Forecast(_) | Rule::Deviation(_) | Rule::Trend(_) | Rule::Baseline(_) => {
+        Rule::Combination(_) | Rule::Expression(_) | Rule::Spike(_) | Rule::Load(_) => (String::new(), String::new()),
+        Rule::Battery(_) | Rule::Amount(_) | Rule::Flapping(_) | Rule::Shift(_) | Rule::Losses(_) => {
             of_silence(state, at, None)
         }
+        Rule::Silence { .. }
+        | Rule::Forecast(_)
+        | Rule::Deviation(_)
+        | Rule::Trend(_)
+        | Rule::Baseline(_)
+        | Rule::Frequency(_)
+        | Rule::Unusual(_) => of_silence(state, at, None),
     }
 }
 

@@ -17,6 +17,9 @@ impl Engine {
         at: Timestamp,
         effects: &mut Effects,
     ) {
+        if event == IgnoredEvent::RainSignal {
+            return self.take_rain_frame(frame, at, effects);
+        }
         let (IgnoredEvent::Death, PayloadView::Bytes(payload)) = (event, frame.payload) else { return };
         // What the broker kept may have been said years ago.
         if frame.flags.retained {

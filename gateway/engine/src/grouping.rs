@@ -3,10 +3,12 @@
 //! Plain memory and sentences. It is part of the snapshot and so survives a crash; the engine's part is in
 //! `incidents.rs`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use kerbside_model::incident::{IncidentKind, Linkage, RainSignal};
+use kerbside_model::incident::{IncidentKind, Linkage, RAIN_SIGNAL_MAX, RainSignal};
 use kerbside_model::{Alarm, DeviceIndex, Severity, Site, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -15,11 +17,9 @@ use crate::linkage::{Area, Place};
 /// Incidents that are over and still shown.
 pub(crate) const ENDED_KEPT_MAX: usize = 20;
 /// Alarms that are kept of each.
-const ENDED_MEMBERS_MAX: usize = 200;
+pub(crate) const ENDED_MEMBERS_MAX: usize = 200;
 /// Chains that are too short for an incident; beyond it the oldest is forgotten, and its alarms keep their own cases.
 pub(crate) const GATHERING_MAX: usize = 1_000;
-/// Devices that a summary names.
-const NAMED_MAX: usize = 5;
 /// The duty hears again when an incident has grown to so many devices.
 const STEPS: [usize; 9] = [3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000];
 
@@ -70,6 +70,8 @@ pub(crate) struct Record {
     /// So many devices the duty was told of.
     pub(crate) told: usize,
     pub(crate) area: Area,
+    /// So many devices were found to belong to it when it opened, those whose alarm was yet to come among them.
+    pub(crate) counted: usize,
 }
 
 /// An incident that is over.
@@ -92,12 +94,29 @@ pub(crate) struct Book {
     pub(crate) rain_stations: BTreeSet<String>,
     /// The newest last.
     pub(crate) ended: VecDeque<Ended>,
+    /// Sources whose link is down, or was until lately.
+    pub(crate) losses: BTreeMap<Arc<str>, Loss>,
+}
+
+/// The link of a source that is down, or that is back while its devices are waited for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Loss {
+    /// Since when it is down; after a restart since when somebody listened again.
+    pub(crate) since: Timestamp,
+    /// Since when it is back.
+    pub(crate) back_at: Option<Timestamp>,
+    /// When it is looked at next.
+    pub(crate) look_at: Option<Timestamp>,
+    /// Its incident, once it has one.
+    pub(crate) incident: Option<String>,
 }
 
 impl Record {
     /// When it ends by itself, or stops gathering.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         match (self.opened_at, self.quorum) {
+            // Its end is that of a loss.
+            _ if self.kind == IncidentKind::Source => None,
             (None, _) => Some(self.changed_at.plus(self.quiet / 2)),
             (Some(_), Some(quorum)) if self.standing >= quorum => None,
             (Some(_), _) => Some(self.changed_at.plus(self.quiet)),
@@ -145,57 +164,12 @@ impl Record {
         }
     }
 
-    /// What it is, in English and Chinese.
-    pub(crate) fn explanation(&self) -> (String, String) {
-        let (count, parent, since) = (self.devices, &self.parent, self.began_at);
-        let (en, zh) = match self.kind {
-            IncidentKind::Storm => {
-                (format!("water at {count} places around {parent}"), format!("{parent} 周边 {count} 处出现积水或满溢"))
-            }
-            IncidentKind::Outage => (
-                format!("{count} devices on {parent} fell silent together"),
-                format!("{parent} 下 {count} 台设备同时失联，疑似上级停电或链路中断"),
-            ),
-            IncidentKind::Covers => (
-                format!("{count} covers opened around {parent}"),
-                format!("{parent} 周边 {count} 个井盖短时间内被打开"),
-            ),
-            IncidentKind::Group => (
-                format!("{count} devices on {parent} have the condition {}", self.of),
-                format!("{parent} 下 {count} 台设备出现同一状况（{}）", self.of),
-            ),
-        };
-        (
-            format!("{en}, since {since}; {} stand now", self.standing),
-            format!("{zh}，始于 {since}；现存 {} 处", self.standing),
-        )
-    }
-
-    /// What it came to, in English and Chinese.
-    pub(crate) fn summary(&self, at: Timestamp) -> (String, String) {
-        let still: BTreeSet<&str> =
-            self.members.iter().filter(|(_, m)| m.is_standing).map(|((d, _), _)| d.as_str()).collect();
-        let mut named: Vec<&str> = still.iter().take(NAMED_MAX).copied().collect();
-        let more = still.len().saturating_sub(NAMED_MAX);
-        let (rest, rest_zh) = match (named.is_empty(), more) {
-            (true, _) => ("none".to_owned(), "无".to_owned()),
-            (false, 0) => (named.join(", "), named.join("、")),
-            (false, more) => {
-                let list = std::mem::take(&mut named);
-                (format!("{} and {more} more", list.join(", ")), format!("{}等 {} 台", list.join("、"), still.len()))
-            }
-        };
-        let (devices, from, peak, severity) = (self.devices, self.began_at, self.peak, self.severity);
-        (
-            format!(
-                "over: {devices} devices from {from} to {at}, at most {peak} alarms at once, worst {}; still standing: {rest}",
-                severity.name()
-            ),
-            format!(
-                "已结束：{from} 至 {at} 共 {devices} 台设备，同时最多 {peak} 条告警，最高级别{}；仍未解除：{rest_zh}",
-                severity.name_zh()
-            ),
-        )
+    /// Devices whose alarm stands, sorted.
+    pub(crate) fn standing_devices(&self) -> Vec<&str> {
+        let standing = self.members.iter().filter(|(_, member)| member.is_standing);
+        let mut devices: Vec<&str> = standing.map(|((device, _), _)| device.as_str()).collect();
+        devices.dedup();
+        devices
     }
 }
 
@@ -301,10 +275,18 @@ impl Book {
             record.changed_at = record.changed_at.min(now);
             record.area.last_at = record.area.last_at.min(now);
         }
+        for loss in self.losses.values_mut() {
+            loss.since = loss.since.min(now);
+            loss.back_at = loss.back_at.map(|back_at| back_at.min(now));
+        }
+        if let Some(rain) = &mut self.rain {
+            rain.until = rain.until.min(now.plus(RAIN_SIGNAL_MAX));
+        }
     }
 }
 
-/// The devices on each parent, in the order of the inventory. Polled units without a parent hang on their link.
+/// The devices on each parent, in the order of the inventory. Polled units without a parent hang on their link: that of
+/// their modem or bus, where a source has several.
 #[derive(Debug, Default)]
 pub(crate) struct Families {
     lists: Vec<Vec<DeviceIndex>>,
@@ -315,16 +297,16 @@ pub(crate) struct Families {
 impl Families {
     pub(crate) fn of(site: &Site) -> Families {
         let mut families = Families::default();
-        let mut by_name: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut by_name: BTreeMap<Cow<'_, str>, u32> = BTreeMap::new();
         for (index, device) in (0_u32..).zip(site.devices()) {
             let is_polled =
                 matches!(site.profile_of(device).payload, kerbside_model::profile::PayloadFormat::Registers(_));
-            let link = device.source.as_deref().filter(|_| is_polled).unwrap_or_default();
-            let name = if device.parent.is_empty() { link } else { device.parent.as_str() };
-            let family = (!name.is_empty()).then(|| {
-                *by_name.entry(name).or_insert_with(|| {
+            let link = || device.source.as_deref().filter(|_| is_polled).map(|source| link_of(source, &device.address));
+            let parent = (!device.parent.is_empty()).then_some(Cow::Borrowed(device.parent.as_str()));
+            let family = parent.or_else(link).map(|name| {
+                *by_name.entry(name.clone()).or_insert_with(|| {
                     families.lists.push(Vec::new());
-                    families.names.push(name.to_owned());
+                    families.names.push(name.into_owned());
                     u32::try_from(families.lists.len() - 1).expect("an inventory has fewer than 2^32 devices")
                 })
             });
@@ -340,5 +322,24 @@ impl Families {
     pub(crate) fn family(&self, index: DeviceIndex) -> Option<(&str, &[DeviceIndex])> {
         let family = self.of.get(index.0 as usize).copied().flatten()? as usize;
         Some((&self.names[family], &self.lists[family]))
+    }
+}
+
+/// The line that a polled unit is on: `SOURCE`, or `SOURCE/MODEM` for an address `MODEM:UNIT`.
+fn link_of<'a>(source: &'a str, address: &str) -> Cow<'a, str> {
+    match address.rsplit_once(':') {
+        Some((line, _)) => Cow::Owned(format!("{source}/{line}")),
+        None => Cow::Borrowed(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_of_one_modem_are_a_family_and_so_are_those_of_a_bus() {
+        assert_eq!(link_of("dtu", "861234567890123:2"), "dtu/861234567890123");
+        assert_eq!(link_of("bus", "17"), "bus");
     }
 }

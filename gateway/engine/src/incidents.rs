@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_model::id::hashed;
-use kerbside_model::incident::{GroupRule, IncidentKind, Linkage, RainSignal};
+use kerbside_model::incident::{GroupRule, IncidentKind, Linkage};
 use kerbside_model::profile::Rule;
-use kerbside_model::vocabulary::{self, COVERS_OPENED, HEAVY_RAIN, MAINS_LOST, OUTAGE, STORM};
+use kerbside_model::vocabulary::{self, COVERS_OPENED, HEAVY_RAIN, MAINS_LOST, OUTAGE, SOURCE_DOWN, STORM};
 use kerbside_model::{
-    Alarm, CaseReport, Datum, DeviceIndex, Effects, NoticeReason, ServiceState, Severity, Site, Suppression, Timestamp,
+    Alarm, CaseReport, Datum, DeviceIndex, Effects, MaskKind, NoticeReason, ServiceState, Severity, Site, Suppression,
+    Timestamp,
 };
 use serde::Serialize;
 
@@ -23,6 +24,7 @@ use crate::Engine;
 use crate::cases::KERBSIDE;
 use crate::engine::interval_of;
 use crate::grouping::{ENDED_KEPT_MAX, Ended, Record};
+use crate::incident_text::{explanation, summary};
 use crate::linkage::{Area, Place};
 use crate::timers::TimerKey;
 
@@ -31,7 +33,7 @@ const STORM_CONDITIONS: [&str; 3] = ["surcharged", "surging", "flooded"];
 /// What a thief does to a cover.
 const COVER_CONDITION: &str = "displaced";
 /// Nobody hears the device.
-const SILENT: &str = "silent";
+pub(crate) const SILENT: &str = "silent";
 /// A parent that has one of these explains the silence of what hangs on it.
 const PARENT_CONDITIONS: [&str; 2] = [SILENT, MAINS_LOST];
 /// Children that fell silent together with one that is found silent now have missed one report less at most, give or
@@ -40,11 +42,11 @@ const JITTER: f64 = 0.1;
 /// Whoever has not missed this many periods may merely be late.
 const OVERDUE_PERIODS_MIN: f64 = 1.5;
 /// An outage ends when nothing has changed for so many periods.
-const QUIET_PERIODS: f64 = 2.0;
+pub(crate) const QUIET_PERIODS: f64 = 2.0;
 /// The same for devices without a known period.
-const QUIET_DEFAULT: Duration = Duration::from_secs(3_600);
+pub(crate) const QUIET_DEFAULT: Duration = Duration::from_secs(3_600);
 /// An outage ends no later than this after the last change: daily reporters would keep it open for days.
-const QUIET_MAX: Duration = Duration::from_secs(6 * 3_600);
+pub(crate) const QUIET_MAX: Duration = Duration::from_secs(6 * 3_600);
 
 /// Alarms with one cause.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,7 +57,7 @@ pub struct Incident {
     pub kind: IncidentKind,
     /// The asset that all devices hang on; for a chain of alarms, what its first device hangs on.
     pub parent: String,
-    /// What it is called: `storm`, `outage`, `covers_opened`, or what a rule of the site makes of it.
+    /// What it is called: `storm`, `outage`, `covers_opened`, `source_down`, or what a rule of the site makes of it.
     pub condition: String,
     /// The worst severity so far.
     pub severity: Severity,
@@ -104,43 +106,24 @@ impl Engine {
 
     /// What stands now, the newest first, and behind it what ended last.
     pub fn incidents(&self) -> Vec<Incident> {
-        let mut incidents: Vec<Incident> =
-            self.incidents.open().map(|record| view(record, None, record.explanation())).collect();
+        let mut incidents: Vec<Incident> = self.incidents.open().map(|record| self.view_of(record)).collect();
         incidents.sort_by(|left, right| right.opened_at.cmp(&left.opened_at).then_with(|| left.id.cmp(&right.id)));
         let ended = self.incidents.ended.iter().rev();
         incidents.extend(ended.map(|ended| view(&ended.record, Some(ended.at), ended.summary.clone())));
         incidents
     }
 
-    /// The rainstorm signal that was told last; it is over when its end has passed.
-    pub fn rain_signal(&self) -> Option<RainSignal> {
-        self.incidents.rain
-    }
-
-    /// Whether it is known to rain hard: then the first place under water is a storm.
-    fn is_rain_known(&self, at: Timestamp) -> bool {
-        self.incidents.rain.is_some_and(|signal| signal.until > at) || !self.incidents.rain_stations.is_empty()
-    }
-
-    /// A rainstorm signal is told, prolonged or lifted.
-    pub(crate) fn take_rain_signal(&mut self, signal: RainSignal, by: &str, at: Timestamp, effects: &mut Effects) {
-        self.incidents.rain = Some(signal);
-        let (mut ctx, _) = self.case_context(at, effects);
-        ctx.audit(by, "rain_signal", signal.level.name(), &format!("until {}", signal.until));
-        self.open_waiting_storms(at, effects);
-    }
-
-    /// Water that was too little for a storm is one now.
-    fn open_waiting_storms(&mut self, at: Timestamp, effects: &mut Effects) {
-        let records = self.incidents.records.values();
-        let waiting: Vec<String> = records
-            .filter(|record| record.kind == IncidentKind::Storm && record.opened_at.is_none() && record.standing > 0)
-            .map(|record| record.id.clone())
-            .collect();
-        for id in waiting {
-            self.forget_timer(&id);
-            self.open_or_grow(&id, at, effects);
+    /// A record as others see it. Who is behind a lost link is counted when somebody asks.
+    fn view_of(&self, record: &Record) -> Incident {
+        let mut incident = view(record, None, explanation(record));
+        let loss = self.incidents.losses.iter().find(|(_, loss)| loss.incident.as_ref() == Some(&record.id));
+        if let Some((source, loss)) = loss {
+            let unheard = self.unheard_since(source, loss.since).into_iter();
+            incident.standing = unheard.map(|index| self.site.device(index).id.clone()).collect();
+            incident.standing.sort();
+            incident.devices.clone_from(&incident.standing);
         }
+        incident
     }
 
     /// An alarm that would open a case is taken together with others, if it is near them.
@@ -264,7 +247,7 @@ impl Engine {
         let (parent, family) = (parent.to_owned(), family.to_vec());
         let cause = self.alarm_of_parent(&site, &parent);
         let quorum = quorum(policy.outage_devices, policy.outage_share, family.len());
-        let silent = family.iter().filter(|other| self.is_overdue(&site, **other, at)).take(quorum).count();
+        let silent = family.iter().filter(|other| self.is_overdue(&site, **other, at)).count();
         if silent < quorum && cause.is_none() {
             return None;
         }
@@ -272,6 +255,7 @@ impl Engine {
         let quiet = periods.max().map_or(QUIET_DEFAULT, |period| period.mul_f64(QUIET_PERIODS).min(QUIET_MAX));
         let quorum = if silent < quorum { 1 } else { quorum };
         let mut outage = record(IncidentKind::Outage, (&parent, OUTAGE, SILENT), alarm, quiet, Some(quorum));
+        outage.counted = silent;
         outage.case_id = cause.and_then(|(_, case_id)| case_id).filter(|case_id| !self.cases.is_ended(case_id));
         let id = self.begin(outage);
         self.put_standing(&id, &family, SILENT, at);
@@ -317,7 +301,7 @@ impl Engine {
     }
 
     /// The standing alarm of a device that counts for an incident: in service, and not in a walk test.
-    fn standing(&self, index: DeviceIndex, condition: &str) -> Option<&Alarm> {
+    pub(crate) fn standing(&self, index: DeviceIndex, condition: &str) -> Option<&Alarm> {
         let device = self.site.device(index);
         if device.service != ServiceState::InService || self.is_walked(&device.id) {
             return None;
@@ -332,10 +316,13 @@ impl Engine {
             return true;
         }
         let device = site.device(index);
-        if device.service != ServiceState::InService {
+        if device.service != ServiceState::InService || self.is_walked(&device.id) || self.is_deaf_to(index) {
             return false;
         }
         let state = &self.devices[index.0 as usize];
+        if state.mask_at(at, MaskKind::Maintenance).is_some() {
+            return false;
+        }
         let Some(period) = interval_of(site, device) else { return false };
         let detectors = site.profile_of(device).detectors.iter().zip(&state.detectors);
         let silences = detectors.filter(|(detector, _)| matches!(detector.rule, Rule::Silence { .. }));
@@ -364,7 +351,7 @@ impl Engine {
     }
 
     /// Opens a record that has enough devices, or tells that an open one has grown.
-    fn open_or_grow(&mut self, id: &str, at: Timestamp, effects: &mut Effects) {
+    pub(crate) fn open_or_grow(&mut self, id: &str, at: Timestamp, effects: &mut Effects) {
         let site = Arc::clone(&self.site);
         let policy = &site.facts().incidents;
         let Some(record) = self.incidents.records.get(id) else { return };
@@ -373,7 +360,7 @@ impl Engine {
             IncidentKind::Storm if self.is_rain_known(at) => 1,
             IncidentKind::Storm => policy.storm.devices as usize,
             IncidentKind::Covers => policy.covers.devices as usize,
-            IncidentKind::Outage | IncidentKind::Group => 1,
+            IncidentKind::Outage | IncidentKind::Group | IncidentKind::Source => 1,
         };
         let step = Record::step_of(devices);
         match is_open {
@@ -392,7 +379,7 @@ impl Engine {
         record.severity = record.severity.max(severity);
         let own = record.case_id.as_deref().filter(|_| record.owns_case).and_then(|case_id| self.cases.get(case_id));
         let Some(case) = own.filter(|case| case.severity < record.severity) else { return };
-        let (case_id, severity, texts) = (case.id.clone(), record.severity, record.explanation());
+        let (case_id, severity, texts) = (case.id.clone(), record.severity, explanation(record));
         let (mut ctx, cases) = self.case_context(at, effects);
         cases.worsen(&mut ctx, &case_id, severity, (&texts.0, &texts.1));
     }
@@ -401,7 +388,7 @@ impl Engine {
         let Some(record) = self.incidents.records.get_mut(id) else { return };
         record.opened_at = Some(at);
         record.told = Record::step_of(record.devices);
-        let explanation = record.explanation().0;
+        let explanation = explanation(record).0;
         effects.counts.incidents_opened += 1;
         let (mut ctx, _) = self.case_context(at, effects);
         ctx.audit(KERBSIDE, "incident_opened", id, &explanation);
@@ -432,7 +419,7 @@ impl Engine {
     fn grow(&mut self, id: &str, step: usize, at: Timestamp, effects: &mut Effects) {
         let Some(record) = self.incidents.records.get_mut(id) else { return };
         record.told = step;
-        let (texts, severity, owns_case) = (record.explanation(), record.severity, record.owns_case);
+        let (texts, severity, owns_case) = (explanation(record), record.severity, record.owns_case);
         let case_id = record.case_id.clone();
         let (mut ctx, cases) = self.case_context(at, effects);
         ctx.audit(KERBSIDE, "incident_grew", id, &texts.0);
@@ -443,18 +430,24 @@ impl Engine {
         cases.tell(&mut ctx, &case_id, NoticeReason::Grown, (&texts.0, if owns_case { "" } else { &texts.1 }));
     }
 
-    /// What a member of an incident with a case is kept from opening a case by. Dangers to life are not.
+    /// What a member of an incident with a case is kept from opening a case by. Dangers to life are not. A case that a
+    /// person or the platform has ended explains those that were in it by then, and nobody who comes after.
     pub(crate) fn explained(&self, site: &Site, index: DeviceIndex, condition: usize) -> Option<Suppression> {
         let device = site.device(index);
         let rule = &site.profile_of(device).conditions[condition];
         let record = self.incidents.open_of(&device.id, &rule.name)?;
         let slot = self.devices[index.0 as usize].conditions.get(condition)?;
-        let is_for_life = rule.life.unwrap_or(slot.alarm.as_ref()?.severity == Severity::Critical);
+        let alarm = slot.alarm.as_ref()?;
+        let is_for_life = rule.life.unwrap_or(alarm.severity == Severity::Critical);
+        let is_held = record.case_id.as_deref().is_some_and(|case_id| {
+            let is_open = self.cases.get(case_id).is_some_and(|case| !case.state.is_final());
+            is_open || alarm.suppressed == Some(Suppression::Incident)
+        });
         let has_own = slot.case_id.as_deref().is_some_and(|case_id| {
             let case = self.cases.get(case_id);
             case.is_some_and(|case| !case.state.is_final()) && record.case_id.as_deref() != Some(case_id)
         });
-        (record.case_id.is_some() && !is_for_life && !has_own).then_some(Suppression::Incident)
+        (is_held && !is_for_life && !has_own).then_some(Suppression::Incident)
     }
 
     /// The parent is well again, and with it the case that explained its children: they have two periods to come back.
@@ -494,7 +487,7 @@ impl Engine {
     }
 
     /// Before a record changes: its timer is known by what it was.
-    fn forget_timer(&mut self, id: &str) {
+    pub(crate) fn forget_timer(&mut self, id: &str) {
         if let Some(due) = self.incidents.records.get(id).and_then(Record::due) {
             self.timers.remove(due, TimerKey::Incident(id.to_owned()));
         }
@@ -502,6 +495,7 @@ impl Engine {
 
     /// Sets every timer anew.
     pub(crate) fn schedule_incidents(&mut self) {
+        self.schedule_losses();
         let ids: Vec<String> = self.incidents.records.keys().cloned().collect();
         ids.iter().for_each(|id| self.schedule_incident(id));
     }
@@ -518,8 +512,8 @@ impl Engine {
         }
     }
 
-    fn end_incident(&mut self, mut record: Record, at: Timestamp, effects: &mut Effects) {
-        let summary = record.summary(at);
+    pub(crate) fn end_incident(&mut self, mut record: Record, at: Timestamp, effects: &mut Effects) {
+        let summary = summary(&record, at);
         let is_last = record.case_id.as_deref().is_some_and(|case_id| !self.incidents.holds(case_id));
         let (mut ctx, cases) = self.case_context(at, effects);
         ctx.audit(KERBSIDE, "incident_ended", &record.id, &summary.0);
@@ -588,7 +582,8 @@ impl Engine {
     /// Whether a case of this device and condition is an incident's.
     pub(crate) fn is_of_incident(&self, device: &str, condition: &str) -> bool {
         let groups = &self.site.facts().incidents.groups;
-        let is_named = [STORM, OUTAGE].contains(&condition) || groups.iter().any(|rule| rule.becomes == condition);
+        let is_named =
+            [STORM, OUTAGE, SOURCE_DOWN].contains(&condition) || groups.iter().any(|rule| rule.becomes == condition);
         let has_itself = self.site.find(device).is_some_and(|index| {
             let profile = self.site.profile_of(self.site.device(index));
             profile.conditions.iter().any(|known| known.name.as_ref() == condition)
@@ -600,32 +595,44 @@ impl Engine {
 /// A record without members, for its first alarm.
 fn record(
     kind: IncidentKind,
-    (parent, condition, of): (&str, &str, &str),
+    subject: (&str, &str, &str),
     alarm: &Alarm,
     quiet: Duration,
     quorum: Option<usize>,
 ) -> Record {
+    new_record(kind, subject, (&alarm.id, alarm.opened_at, alarm.severity), quiet, quorum)
+}
+
+/// A record without members. It begins with something of this id, time and severity.
+pub(crate) fn new_record(
+    kind: IncidentKind,
+    (parent, condition, of): (&str, &str, &str),
+    (first, began_at, severity): (&str, Timestamp, Severity),
+    quiet: Duration,
+    quorum: Option<usize>,
+) -> Record {
     Record {
-        id: hashed(&["incident", kind.name(), parent, condition, &alarm.id]),
+        id: hashed(&["incident", kind.name(), parent, condition, first]),
         kind,
         parent: parent.to_owned(),
         condition: condition.to_owned(),
         of: of.to_owned(),
-        began_at: alarm.opened_at,
+        began_at,
         opened_at: None,
-        changed_at: alarm.opened_at,
+        changed_at: began_at,
         quiet,
         quorum,
         members: BTreeMap::new(),
         devices: 0,
         standing: 0,
         peak: 0,
-        severity: alarm.severity,
+        severity,
         case_id: None,
         owns_case: false,
         wants_case: matches!(kind, IncidentKind::Outage | IncidentKind::Group),
         told: 0,
         area: Area::default(),
+        counted: 0,
     }
 }
 
@@ -650,7 +657,7 @@ fn report_of(site: &Site, record: &Record) -> CaseReport {
         (None, Some(term)) => (term.en.to_owned(), term.zh.to_owned()),
         (None, None) => (record.condition.clone(), record.condition.clone()),
     };
-    let (explanation, explanation_zh) = record.explanation();
+    let (explanation, explanation_zh) = explanation(record);
     CaseReport {
         case_id: String::new(),
         device: record.parent.clone(),
@@ -690,7 +697,7 @@ fn view(record: &Record, ended_at: Option<Timestamp>, (explanation, explanation_
         opened_at: record.opened_at.unwrap_or(record.began_at),
         ended_at,
         devices,
-        alarms: record.members.values().map(|member| member.alarm.clone()).collect(),
+        alarms: record.members.values().map(|member| member.alarm.clone()).filter(|alarm| !alarm.is_empty()).collect(),
         standing,
         peak: record.peak,
         case_id: record.case_id.clone(),

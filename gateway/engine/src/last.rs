@@ -114,6 +114,13 @@ impl LastReadings {
         Some((value, self.moments[usize::from(kept.moment)].observed_at, kept.quality.is_good()))
     }
 
+    /// The same, with when it was received.
+    pub(crate) fn usable_since(&self, point: u16) -> Option<(&Value, Timestamp, bool)> {
+        let kept = self.points[usize::from(point)].as_ref()?;
+        let (value, _, is_good) = self.usable(point)?;
+        Some((value, self.moments[usize::from(kept.moment)].received_at, is_good))
+    }
+
     /// The same readings for other points: each takes what was at its place before, if there is one.
     pub(crate) fn rearranged(mut self, places: impl Iterator<Item = Option<usize>>) -> LastReadings {
         LastReadings { points: places.map(|place| self.points[place?].take()).collect(), moments: self.moments }

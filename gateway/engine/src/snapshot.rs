@@ -12,10 +12,11 @@ use crate::alarms::ConditionState;
 use crate::cases::Cases;
 use crate::device::DeviceState;
 use crate::grouping::Book;
+use crate::surroundings::Catchment;
 use crate::walk::Walk;
 
 /// Counts up with every change of what a snapshot holds or of what the engine would make of a stored batch.
-pub const ENGINE_VERSION: u32 = 6;
+pub const ENGINE_VERSION: u32 = 7;
 
 /// A snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,7 @@ struct State<'a> {
     sources_down: std::borrow::Cow<'a, BTreeSet<Arc<str>>>,
     walk: std::borrow::Cow<'a, Option<Walk>>,
     incidents: std::borrow::Cow<'a, Book>,
+    outlook: Vec<(String, Catchment)>,
 }
 
 impl Engine {
@@ -60,6 +62,7 @@ impl Engine {
             sources_down: Borrowed(&self.sources_down),
             walk: Borrowed(&self.walk),
             incidents: Borrowed(&self.incidents),
+            outlook: self.outlook.memory(),
         };
         postcard::to_stdvec(&state).expect("the state is plain data")
     }
@@ -84,6 +87,7 @@ impl Engine {
         engine.schedule_walk();
         engine.incidents = state.incidents.into_owned();
         engine.schedule_incidents();
+        engine.outlook.remember(state.outlook, &Some);
         Ok(engine)
     }
 

@@ -1,6 +1,7 @@
 //! Points in time at which the engine must look again even when nothing comes in.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kerbside_model::{DeviceIndex, Timestamp};
 
@@ -13,6 +14,8 @@ pub(crate) enum TimerKey {
     Walk,
     /// An incident may end.
     Incident(String),
+    /// A link was down for long, or its devices are looked for.
+    Source(Arc<str>),
 }
 
 /// All timers that run. They are rebuilt from the state at start, so they are not part of a snapshot.

@@ -22,6 +22,10 @@ pub struct DeviceView {
     pub kind: &'static str,
     /// Its profile.
     pub profile: String,
+    /// Names of the overrides that are laid over its profile.
+    pub overrides: Vec<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
     /// The source that it was heard on.
     pub source: Option<String>,
     /// How the source names it.
@@ -103,6 +107,8 @@ impl Engine {
             name: device.name.clone(),
             kind: self.site.profile_of(device).kind.name(),
             profile: self.site.profile_of(device).name.clone(),
+            overrides: self.site.profile_of(device).overrides.clone(),
+            tags: device.tags.clone(),
             source: state.heard_on.as_deref().map(str::to_owned).or_else(|| device.source.clone()),
             address: device.address.clone(),
             place: device.place.clone(),

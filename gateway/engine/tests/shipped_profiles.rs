@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kerbside_engine::rule_test::run_rule_test;
 use kerbside_engine::sample::run_sample;
 use kerbside_model::document::Problems;
-use kerbside_model::profile::parse_profile_text;
+use kerbside_model::profile::{Layer, Shelf, parse_profile, parse_profile_text};
 
 #[test]
 fn every_sample_and_rule_test_of_every_profile_in_the_repository_holds() {
@@ -15,14 +15,18 @@ fn every_sample_and_rule_test_of_every_profile_in_the_repository_holds() {
     let mut wrong = Vec::new();
     let (mut samples, mut tests) = (0, 0);
     for folder in ["device-profiles", "bench/profiles"] {
+        let (mut shelf, problems) = (Shelf::default(), Problems::default());
         for entry in fs::read_dir(root.join(folder)).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "yaml") {
-                continue;
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                let file = path.file_name().unwrap().to_string_lossy().into_owned();
+                shelf.add(Layer::Shipped, &file, &fs::read_to_string(&path).unwrap(), &problems);
             }
-            let file = path.file_name().unwrap().to_string_lossy().into_owned();
-            let profile =
-                parse_profile_text(&file, &fs::read_to_string(&path).unwrap(), &Problems::default()).map(Arc::new);
+        }
+        for document in shelf.documents() {
+            let file = &document.file;
+            let node = shelf.resolved(document, &problems);
+            let profile = node.and_then(|node| parse_profile(file, &node, &problems)).map(Arc::new);
             let profile = profile.unwrap_or_else(|| panic!("{file} does not parse"));
             for test in &profile.tests {
                 tests += 1;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::tuning::Tuning;
 
 /// Share of the whole scale that belongs to alarms: a score from here on is one.
-pub(crate) const SCORE_ALARM: f32 = 0.5;
+pub const SCORE_ALARM: f32 = 0.5;
 /// The greatest score of what is no alarm.
 const SCORE_QUIET_MAX: f32 = 0.499;
 
@@ -16,6 +16,8 @@ const SCORE_QUIET_MAX: f32 = 0.499;
 pub(crate) struct Judged {
     /// 0..1; from 0.5 on it is an alarm.
     pub(crate) score: f32,
+    /// The same without regard to rest: from 0.5 on it reaches the bar.
+    pub(crate) restless: f32,
     pub(crate) is_alarm: bool,
 }
 
@@ -50,8 +52,9 @@ impl Bar {
         let ratio = strength / (tuning.bar + self.added);
         let is_resting = self.rest_left > 0;
         self.rest_left = self.rest_left.saturating_sub(1);
+        let restless = if ratio <= 1.0 { SCORE_ALARM * ratio } else { 1.0 - SCORE_ALARM / ratio };
         if ratio <= 1.0 || (is_resting && strength <= tuning.escalate * self.last) {
-            return Judged { score: (SCORE_ALARM * ratio).min(SCORE_QUIET_MAX), is_alarm: false };
+            return Judged { score: (SCORE_ALARM * ratio).min(SCORE_QUIET_MAX), restless, is_alarm: false };
         }
         if is_resting {
             // The same event, only worse: it adds what it is worse by, and its rest goes on.
@@ -61,7 +64,7 @@ impl Bar {
             self.rest_left = self.rest_points;
         }
         self.last = strength;
-        Judged { score: 1.0 - SCORE_ALARM / ratio, is_alarm: true }
+        Judged { score: restless, restless, is_alarm: true }
     }
 }
 

@@ -5,7 +5,7 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::bar::Bar;
+use crate::bar::{Bar, Judged};
 use crate::counts::Count;
 use crate::grid::{CELLS, Grid};
 use crate::patterns::{Patterns, Reach, Usual};
@@ -58,9 +58,10 @@ impl Moment {
 /// What the learner says about a point.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
-    /// How unusual, 0..1; from 0.5 on an alarm; 0 during the warm-up and for what is no number.
+    /// How unusual, 0..1; from [`SCORE_ALARM`](crate::SCORE_ALARM) on an alarm; 0 during the warm-up and for what is no
+    /// number.
     pub score: f32,
-    /// Why, where it is an alarm.
+    /// Why, where it is an alarm or was asked for.
     pub alarm: Option<Reason>,
 }
 
@@ -107,6 +108,13 @@ struct Said {
     range: Distance,
 }
 
+/// A point after the warm-up.
+struct Taken {
+    said: Said,
+    strengths: [f32; STREAMS],
+    judged: Judged,
+}
+
 impl Mode {
     /// How many points of the warm-up are kept for the fit; the rest of a longer one is learnt as it comes.
     fn sample_points_max(self) -> u32 {
@@ -131,9 +139,24 @@ impl Learner {
 
     /// As [`Learner::observe`], for trials with other numbers; they must be the same for all points of a learner.
     pub fn observe_with(&mut self, value: f64, moment: Moment, tuning: &Tuning) -> Verdict {
-        let nothing = Verdict { score: 0.0, alarm: None };
+        let Some(taken) = self.take(value, moment, tuning) else { return Verdict { score: 0.0, alarm: None } };
+        let alarm = taken.judged.is_alarm.then(|| self.reason(&taken, value, moment, tuning)).flatten();
+        Verdict { score: taken.judged.score, alarm }
+    }
+
+    /// Judges a point and learns it, for a caller who keeps a rest of his own: the score is that of the point alone,
+    /// also while the learner rests after an alarm, and the reason is given from a score of `score_min` on.
+    pub fn watch(&mut self, value: f64, moment: Moment, score_min: f32) -> Verdict {
+        let Some(taken) = self.take(value, moment, &TUNING) else { return Verdict { score: 0.0, alarm: None } };
+        let score = taken.judged.restless;
+        let alarm = (score >= score_min).then(|| self.reason(&taken, value, moment, &TUNING)).flatten();
+        Verdict { score, alarm }
+    }
+
+    /// Learns a point; nothing comes back during the warm-up and of what is no number.
+    fn take(&mut self, value: f64, moment: Moment, tuning: &Tuning) -> Option<Taken> {
         if !value.is_finite() {
-            return nothing;
+            return None;
         }
         let state = &mut self.state;
         if state.points == 0 {
@@ -153,7 +176,7 @@ impl Learner {
                     let fitted = Fitted::new(sample, state.mode, state.warmup_points, tuning);
                     state.phase = Phase::Fitted(Box::new(fitted));
                 }
-                return nothing;
+                return None;
             }
             Phase::Fitted(fitted) => fitted,
         };
@@ -161,14 +184,14 @@ impl Learner {
         let rate = if is_warm { tuning.tail_rate } else { tuning.tail_rate.max(1.0 / state.points as f32) };
         let strengths = fitted.weigh(&said.raw, rate, tuning);
         let judged = fitted.bar.judge(mean(&strengths), tuning);
-        if !is_warm {
-            return nothing;
-        }
-        let alarm = judged.is_alarm.then(|| {
-            let compared = fitted.compare(&said, &strengths, state.mode, tuning);
-            compared.into_reason(value, state.base, moment, strengths)
-        });
-        Verdict { score: judged.score, alarm }
+        is_warm.then_some(Taken { said, strengths, judged })
+    }
+
+    /// Why the point that was taken last is unusual.
+    fn reason(&self, taken: &Taken, value: f64, moment: Moment, tuning: &Tuning) -> Option<Reason> {
+        let Phase::Fitted(fitted) = &self.state.phase else { return None };
+        let compared = fitted.compare(&taken.said, &taken.strengths, self.state.mode, tuning);
+        Some(compared.into_reason(value, self.state.base, moment, taken.strengths))
     }
 
     /// Whether the warm-up is over.

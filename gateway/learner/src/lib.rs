@@ -24,6 +24,7 @@ mod rhythm;
 mod tail;
 mod tuning;
 
+pub use bar::SCORE_ALARM;
 pub use learner::{Learner, Mode, Moment, Verdict, WARMUP_POINTS_DEFAULT, WARMUP_POINTS_MAX, WARMUP_POINTS_MIN};
 pub use reason::{Reason, STREAMS, Seen, Stream};
 pub use tuning::{TUNING, Tuning};

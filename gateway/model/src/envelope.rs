@@ -79,7 +79,7 @@ impl EnvelopeRule {
 }
 
 /// Whether a filter takes a topic (MQTT 5, section 4.7): `+` is one level, `#` the rest and the level above it.
-fn is_covered(filter: &[u8], topic: &[u8]) -> bool {
+pub fn is_covered(filter: &[u8], topic: &[u8]) -> bool {
     let mut filter_levels = filter.split(|byte| *byte == b'/');
     let mut topic_levels = topic.split(|byte| *byte == b'/');
     loop {
@@ -182,11 +182,13 @@ pub enum IgnoredEvent {
     Host,
     /// A node or device of Sparkplug is gone: its devices are silent from now on.
     Death,
+    /// A rainstorm signal (暴雨预警信号).
+    RainSignal,
 }
 
 impl IgnoredEvent {
     /// Every kind.
-    pub const ALL: [IgnoredEvent; 12] = [
+    pub const ALL: [IgnoredEvent; 13] = [
         IgnoredEvent::Join,
         IgnoredEvent::Status,
         IgnoredEvent::Downlink,
@@ -199,6 +201,7 @@ impl IgnoredEvent {
         IgnoredEvent::Other,
         IgnoredEvent::Host,
         IgnoredEvent::Death,
+        IgnoredEvent::RainSignal,
     ];
 
     /// The kind's name in metrics.
@@ -216,6 +219,7 @@ impl IgnoredEvent {
             IgnoredEvent::Other => "other",
             IgnoredEvent::Host => "host",
             IgnoredEvent::Death => "death",
+            IgnoredEvent::RainSignal => "rain_signal",
         }
     }
 }

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::alarm::Severity;
+use crate::profile::JsonPath;
+
+/// A rainstorm signal for longer than this was not lifted by mistake: signals are renewed within a day or two.
+pub const RAIN_SIGNAL_MAX: Duration = Duration::from_secs(3 * 86_400);
 
 /// What makes alarms one incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,12 +23,14 @@ pub enum IncidentKind {
     Covers,
     /// 同源故障: one condition at several devices on one parent, as the site declares it.
     Group,
+    /// 数据源中断: the link of a source is down, and nobody hears its devices.
+    Source,
 }
 
 impl IncidentKind {
     /// Every kind.
-    pub const ALL: [IncidentKind; 4] =
-        [IncidentKind::Storm, IncidentKind::Outage, IncidentKind::Covers, IncidentKind::Group];
+    pub const ALL: [IncidentKind; 5] =
+        [IncidentKind::Storm, IncidentKind::Outage, IncidentKind::Covers, IncidentKind::Group, IncidentKind::Source];
 
     /// The kind's name in JSON and metrics.
     pub fn name(self) -> &'static str {
@@ -33,6 +39,7 @@ impl IncidentKind {
             IncidentKind::Outage => "outage",
             IncidentKind::Covers => "covers",
             IncidentKind::Group => "group",
+            IncidentKind::Source => "source",
         }
     }
 }
@@ -52,6 +59,19 @@ pub enum RainLevel {
 }
 
 impl RainLevel {
+    /// Every level, from least to worst.
+    pub const ALL: [RainLevel; 4] = [RainLevel::Blue, RainLevel::Yellow, RainLevel::Orange, RainLevel::Red];
+
+    /// The level's colour in Chinese, one character, as in 暴雨橙色预警.
+    pub fn name_zh(self) -> char {
+        match self {
+            RainLevel::Blue => '蓝',
+            RainLevel::Yellow => '黄',
+            RainLevel::Orange => '橙',
+            RainLevel::Red => '红',
+        }
+    }
+
     /// The level's name in JSON and the audit log.
     pub fn name(self) -> &'static str {
         match self {
@@ -70,6 +90,21 @@ pub struct RainSignal {
     pub level: RainLevel,
     /// Until when.
     pub until: Timestamp,
+}
+
+/// A topic on which a rainstorm signal is published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RainTopic {
+    /// Name of the source, of type `mqtt` or `broker`.
+    pub source: String,
+    /// The topic, without wildcards.
+    pub topic: String,
+    /// Where the level stands in a JSON payload; `None` when the payload is the level itself.
+    pub level: Option<JsonPath>,
+    /// Where the end of the signal stands in a JSON payload, as RFC 3339 or seconds or milliseconds since 1970.
+    pub until: Option<JsonPath>,
+    /// A signal without an end of its own lasts so long after its message.
+    pub lasts: Duration,
 }
 
 /// How near alarms must be to one another, in space and time.
@@ -104,6 +139,24 @@ pub struct GroupRule {
     pub title_zh: String,
     /// How bad it is.
     pub severity: Severity,
+    /// What takes the devices together, when it is not their parent.
+    pub tag: Option<TagPattern>,
+}
+
+/// One tag, or every tag that begins so.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TagPattern {
+    /// The tag, or its beginning.
+    pub text: String,
+    /// Whether others may begin with it; each of them is a group of its own.
+    pub is_beginning: bool,
+}
+
+impl TagPattern {
+    /// Whether a tag is meant.
+    pub fn is(&self, tag: &str) -> bool {
+        if self.is_beginning { tag.starts_with(&self.text) } else { tag == self.text }
+    }
 }
 
 /// Which alarms are taken together.
@@ -119,12 +172,17 @@ pub struct IncidentPolicy {
     pub outage_share: f64,
     /// Conditions of several devices on one parent.
     pub groups: Vec<GroupRule>,
+    /// A source whose link is down for so long is an incident with all its devices.
+    pub source_after: Duration,
+    /// Where rainstorm signals come from, besides the API.
+    pub rain_topics: Vec<RainTopic>,
 }
 
 impl Default for IncidentPolicy {
     /// Storms: of 551 floods that rain caused at 191 sensors (FloodNet, New York City Open Data), an hour and 5 km
     /// gather the largest storm whole, 59 sensors, and leave tides apart. Covers: a crew of thieves works a street.
-    /// Three is the least number that makes a group; three dark lamps are the filing rule for a circuit.
+    /// Three is the least number that makes a group; three dark lamps are the filing rule for a circuit. Five minutes of
+    /// a broker are its restart, and no outage.
     fn default() -> IncidentPolicy {
         IncidentPolicy {
             storm: Linkage { within: Duration::from_secs(3_600), reach_m: 5_000.0, extent_m: 15_000.0, devices: 3 },
@@ -140,7 +198,10 @@ impl Default for IncidentPolicy {
                 title: "lamps out on one circuit".to_owned(),
                 title_zh: "同一回路多灯不亮".to_owned(),
                 severity: Severity::Major,
+                tag: None,
             }],
+            source_after: Duration::from_secs(300),
+            rain_topics: Vec::new(),
         }
     }
 }

@@ -33,7 +33,7 @@ pub use effects::{
     Audit, Counts, DuplicateReason, Effects, FrameNote, Noted, OutboxChange, ReadAgain, TimeRefusal, Undecoded,
     UndecodedReason,
 };
-pub use envelope::{EnvelopeFormat, EnvelopeRule, IgnoredEvent, LinkField, LinkQuality};
+pub use envelope::{EnvelopeFormat, EnvelopeRule, IgnoredEvent, LinkField, LinkQuality, is_covered};
 pub use evidence::{Evidence, Ground};
 pub use frame::{ByteText, Frame, Payload, RegisterBlock, RegisterFailure, RegisterRead, RegisterTable};
 pub use frames::{FrameFlags, FrameView, Frames, PayloadView, Tag, Tags};

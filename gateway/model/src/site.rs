@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::alarm::Severity;
 use crate::envelope::{EnvelopeFormat, EnvelopeRule};
 use crate::id::content_hash;
-use crate::incident::IncidentPolicy;
+use crate::incident::{IncidentPolicy, RainTopic};
 use crate::inventory::Device;
 use crate::names::Names;
 use crate::profile::{JsonPath, Profile};
@@ -272,6 +272,12 @@ impl Site {
         Some(&sources[*self.rule_by_source.get(source)?])
     }
 
+    /// The rainstorm signals that come on a topic of a source.
+    pub fn rain_topic(&self, source: &str, topic: &[u8]) -> Option<&RainTopic> {
+        let topics = &self.facts.incidents.rain_topics;
+        topics.iter().find(|rain| rain.topic.as_bytes() == topic && rain.source == source)
+    }
+
     /// How a source names devices.
     pub fn address_rule(&self, source: &str) -> &AddressRule {
         self.source_rule(source).map_or(&AddressRule::Whole, |rule| &rule.address)
@@ -415,6 +421,7 @@ mod tests {
             detectors: Vec::new(),
             samples: Vec::new(),
             walk_test: Vec::new(),
+            overrides: Vec::new(),
             tests: Vec::new(),
         })
     }

@@ -81,6 +81,7 @@ pub const POINTS: &[Term] = &[
     term("flow_velocity_m_s", "m/s", "flow velocity", "流速"),
     term("leakage_ma", "mA", "leakage current", "漏电电流"),
     term("door_open", "", "door open", "柜门开启"),
+    term("cabinet_water", "", "water in the cabinet", "机箱进水信号"),
     term("lamp_on", "", "lamp on", "灯亮"),
     term("dimming_percent", "%", "dimming", "调光"),
     term("battery_v", "V", "battery voltage", "电池电压"),
@@ -93,6 +94,9 @@ pub const POINTS: &[Term] = &[
     term("wind_speed_m_s", "m/s", "wind speed", "风速"),
     term("wind_direction_deg", "deg", "wind direction", "风向"),
     term("rainfall_mm", "mm", "rainfall", "雨量"),
+    term("rainfall_total_mm", "mm", "rainfall counted in all", "累计雨量"),
+    term("rain_mm_h", "mm/h", "intensity of rain", "雨强"),
+    term("pump_on", "", "pump running", "水泵运行"),
     term("illuminance_lx", "lx", "illuminance", "照度"),
     term("noise_db", "dB", "noise", "噪声"),
     term("pm2_5_ug_m3", "ug/m3", "PM2.5", "PM2.5"),
@@ -102,6 +106,15 @@ pub const POINTS: &[Term] = &[
     term("co_mg_m3", "mg/m3", "carbon monoxide", "一氧化碳"),
     term("o2_percent", "%VOL", "oxygen", "氧气"),
     term("voltage_v", "V", "voltage", "电压"),
+    term("voltage_l1_v", "V", "voltage of phase L1", "L1 相电压"),
+    term("voltage_l2_v", "V", "voltage of phase L2", "L2 相电压"),
+    term("voltage_l3_v", "V", "voltage of phase L3", "L3 相电压"),
+    term("current_l1_a", "A", "current of phase L1", "L1 相电流"),
+    term("current_l2_a", "A", "current of phase L2", "L2 相电流"),
+    term("current_l3_a", "A", "current of phase L3", "L3 相电流"),
+    term("active_power_l1_w", "W", "active power of phase L1", "L1 相有功功率"),
+    term("active_power_l2_w", "W", "active power of phase L2", "L2 相有功功率"),
+    term("active_power_l3_w", "W", "active power of phase L3", "L3 相有功功率"),
     term("current_a", "A", "current", "电流"),
     term("active_power_w", "W", "active power", "有功功率"),
     term("apparent_power_va", "VA", "apparent power", "视在功率"),
@@ -121,6 +134,7 @@ pub const POINTS: &[Term] = &[
     term("tvoc_ug_m3", "ug/m3", "volatile organic compounds", "总挥发性有机物"),
     term("hcho_mg_m3", "mg/m3", "formaldehyde", "甲醛"),
     term("pulse_count", "", "pulses counted", "脉冲计数"),
+    term("tamper", "", "tampered with", "防拆报警"),
 ];
 
 /// A device's clock is off by more than its profile allows.
@@ -144,6 +158,8 @@ pub const STORM: &str = "storm";
 pub const OUTAGE: &str = "outage";
 /// Several covers near one another were opened.
 pub const COVERS_OPENED: &str = "covers_opened";
+/// The link of a source is down, and nobody hears its devices.
+pub const SOURCE_DOWN: &str = "source_down";
 
 /// Canonical conditions.
 pub const CONDITIONS: &[Term] = &[
@@ -152,9 +168,24 @@ pub const CONDITIONS: &[Term] = &[
     term("surcharged", "", "drain surcharged", "排水管满溢"),
     term("surging", "", "water level rising fast", "水位急涨"),
     term("flooded", "", "standing water", "积水"),
+    term("overflow_soon", "", "water about to reach the crown of the pipe", "水位即将到达管顶"),
+    term("blocked", "", "drain blocked or draining slowly", "管道堵塞或排水不畅"),
+    term("backwater", "", "water held back from downstream", "下游顶托"),
+    term("level_creeping", "", "dry-weather level creeping up, silt or ground water", "旱天水位缓慢抬升（淤积或入渗）"),
+    term("out_of_water", "", "level sensor out of the water", "液位探头离水或断流"),
+    term("pump_stopped", "", "pump does not run although the water is high", "水位已到启泵水位而水泵未运行"),
     term("gas", "", "dangerous gas, do not enter", "有害气体超限，禁止下井"),
     term("leaking", "", "leakage current", "漏电"),
+    term("tampered", "", "device tampered with or taken off", "设备被拆动"),
+    term("flooded_and_silent", "", "silent since under water", "进水后失联"),
     term("tilted", "", "pole tilted", "灯杆倾斜"),
+    term("insulation_weak", "", "insulation getting weak", "绝缘性能下降"),
+    term("leaning", "", "pole leaning more and more", "灯杆逐渐倾斜"),
+    term("cabinet_flooded", "", "water in the cabinet", "机箱进水"),
+    term("cabinet_damp", "", "cabinet damp", "机箱受潮"),
+    term("fire", "", "fire suspected", "疑似起火"),
+    term("phase_lost", "", "one phase lost", "电源缺相"),
+    term("contact_flapping", "", "contact flapping", "触点频繁抖动"),
     term("door_open", "", "cabinet door open", "柜门未关"),
     term("lamp_out", "", "lamp out", "灯具不亮"),
     term("overvoltage", "", "voltage too high", "电压过高"),
@@ -162,9 +193,13 @@ pub const CONDITIONS: &[Term] = &[
     term("overheated", "", "temperature too high", "温度过高"),
     term("strong_wind", "", "strong wind", "大风"),
     term(MAINS_LOST, "", "mains power lost", "市电中断"),
+    term("noisy", "", "noise beyond the limit", "噪声超标"),
     term(HEAVY_RAIN, "", "heavy rain", "暴雨"),
     term("battery_low", "", "battery low", "电池电量低"),
+    term("battery_ending", "", "battery near its end", "电池即将耗尽"),
+    term("link_poor", "", "radio link getting worse", "无线链路变差"),
     term("sensor_stuck", "", "sensor reading does not move", "传感器读数不变"),
+    term("unusual", "", "unusual readings", "读数异常"),
     term("silent", "", "device silent", "设备失联"),
     term(SENSOR_FAULT, "", "sensor faulty", "传感器故障"),
     term(BABBLING, "", "device sends too often", "上报过频"),
@@ -181,6 +216,7 @@ pub const CONDITIONS: &[Term] = &[
     term(STORM, "", "street flooding by a storm", "暴雨内涝"),
     term(OUTAGE, "", "devices on one parent silent together", "成片失联"),
     term(COVERS_OPENED, "", "covers near one another opened", "连片开盖"),
+    term(SOURCE_DOWN, "", "link of a source down, its devices are not heard", "数据源中断，所属设备失去监测"),
     term("circuit_out", "", "lamps out on one circuit", "同一回路多灯不亮"),
     term("component_failed", "", "part of the gateway failed and is started again", "网关组件异常，正在自动重启"),
     term("store_damaged", "", "database was damaged and salvaged", "数据库曾损坏，已抢救"),
@@ -198,7 +234,13 @@ pub fn condition(name: &str) -> Option<&'static Term> {
 
 /// Whether an authorised opening explains the condition. Gas, water and leakage are dangers under a permit too.
 pub fn is_explained_by_permit(condition: &str) -> bool {
-    matches!(condition, "displaced" | "settled" | "door_open")
+    matches!(condition, "displaced" | "settled" | "door_open" | "tampered")
+}
+
+/// What people on the spot must know of a condition that stands, in English and Chinese: it is put behind what its alarm
+/// says, and behind what the case of any other condition of the device says.
+pub fn warning(condition: &str) -> Option<(&'static str, &'static str)> {
+    (condition == "gas").then_some(("do not enter", "禁止下井"))
 }
 
 /// Whether a person on the spot can bring the condition about: open the cover, shake the pole, wet the probe.

@@ -599,6 +599,9 @@ fn shipped_site(name: &str) -> Site {
         registers_from: None,
         parent: String::new(),
         service: ServiceState::InService,
+        tags: Vec::new(),
+        downstream: String::new(),
+        battery_since: None,
     };
     Site::new(SiteFacts::new(name, profiles, vec![device]))
 }

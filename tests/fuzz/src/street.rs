@@ -82,5 +82,8 @@ fn device((number, (address, source)): (usize, (&str, Option<&str>))) -> Device 
         registers_from: None,
         parent: String::new(),
         service: ServiceState::InService,
+        tags: Vec::new(),
+        downstream: String::new(),
+        battery_since: None,
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! `District` is a pure core that turns a seed and the time into uplinks and registers. `publish` sends the uplinks
 //! to a broker, `serve_modbus` answers for the registers, both on real sockets. `load` holds the tools of
-//! `just bench`: a publisher that costs little, and a sink that counts.
+//! `just bench`: a publisher that costs little, and a sink that counts. `scenarios` are stories with their truth, by which
+//! detectors are judged.
 //! Nothing here survives a restart; the same seed tells the same story again.
 
 pub mod load;
 pub mod report;
+pub mod scenarios;
 
 mod district;
 mod layout;

@@ -9,7 +9,7 @@ use super::ApiState;
 use super::error::ApiError;
 use super::view::List;
 use crate::config::Lineages;
-use crate::shelf::facts;
+use crate::shelf::{Difference, differences, facts};
 
 pub(super) async fn profiles(State(state): State<ApiState>) -> Json<List> {
     let site = state.site.get();
@@ -22,18 +22,25 @@ pub(super) async fn profiles(State(state): State<ApiState>) -> Json<List> {
     Json(List { items: site.facts().profiles.iter().zip(counts).map(view).collect(), next: None })
 }
 
-/// One profile with all that it says.
+/// One profile with all that it says, by its name; with overrides by its title, such as `json-level + low-road`, and
+/// then with what they change.
 pub(super) async fn profile(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
     let site = state.site.get();
-    let found = site.facts().profiles.iter().find(|profile| profile.name == name);
-    let profile = found.ok_or_else(|| ApiError::not_found("profile in use", &name))?;
-    let mut view = edition(profile, devices_of(&site, &name), &state.lineages.get());
+    let position = site.facts().profiles.iter().position(|profile| profile.title() == name);
+    let position = position.ok_or_else(|| ApiError::not_found("profile in use", &name))?;
+    let profile = &site.facts().profiles[position];
+    let mut view = edition(profile, devices_of(&site, position), &state.lineages.get());
     view["facts"] = json!(facts(profile));
+    if !profile.overrides.is_empty() {
+        let below = site.facts().profiles.iter().find(|below| below.title() == profile.name);
+        let found = below.map(|below| differences(&facts(below), &facts(profile))).unwrap_or_default();
+        view["differences"] = found.iter().map(Difference::to_json).collect();
+    }
     Ok(Json(view))
 }
 
-fn devices_of(site: &Site, name: &str) -> usize {
-    site.devices().iter().filter(|device| site.profile_of(device).name == name).count()
+fn devices_of(site: &Site, profile: usize) -> usize {
+    site.devices().iter().filter(|device| usize::from(device.profile) == profile).count()
 }
 
 /// What a profile extends, its own parent first.
@@ -45,6 +52,8 @@ pub(super) fn ancestors(lineages: &Lineages, profile: &str) -> Value {
 fn edition(profile: &Profile, devices: usize, lineages: &Lineages) -> Value {
     json!({
         "profile": profile.name,
+        "overrides": profile.overrides,
+        "title": profile.title(),
         "version": profile.version,
         "hash": profile.content_hash(),
         "extends": ancestors(lineages, &profile.name),

@@ -44,8 +44,10 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse 
 
 pub(super) async fn status(State(state): State<ApiState>, caller: Caller) -> Result<Json<Value>, ApiError> {
     let now = state.clock.now();
-    let question = |engine: &kerbside_engine::Engine| (engine.tally(), engine.open_cases(), engine.is_walking());
-    let (tally, open_cases, walk_test) =
+    let question = |engine: &kerbside_engine::Engine| {
+        (engine.tally(), engine.open_cases(), engine.is_walking(), engine.learner_tally())
+    };
+    let (tally, open_cases, walk_test, learners) =
         state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
     let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
     let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
@@ -69,6 +71,7 @@ pub(super) async fn status(State(state): State<ApiState>, caller: Caller) -> Res
         "alarms_more": alarms.next.is_some(),
         "cases_open": open_cases,
         "walk_test": walk_test,
+        "learners": learners,
         "account": caller.name,
         "role": caller.role.name(),
         "unknown_devices": stats.unknown_devices,

@@ -6,9 +6,11 @@
 
 mod plans;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use kerbside_model::Site;
 use kerbside_model::document::Problem;
 use kerbside_sinks::influx::{self, InfluxConfig, SERIES_MAX, Schema};
 use serde::Serialize;
@@ -21,6 +23,9 @@ use crate::trial;
 pub const SOUND: u8 = 0;
 /// Exit code of a configuration with problems.
 pub const UNSOUND: u8 = 2;
+
+/// Devices of an override that a line names; JSON has all.
+const NAMED_MAX: usize = 20;
 
 /// Arguments of `kerbside check`.
 #[derive(Clone, Debug, clap::Args)]
@@ -126,6 +131,7 @@ struct Summary {
     plans: Vec<plans::BusPlan>,
     devices: usize,
     devices_by_profile: Vec<ProfileSummary>,
+    overrides: Vec<OverrideSummary>,
     /// Series that the inventory makes in the database.
     series: u64,
     measurements: Vec<MeasurementSummary>,
@@ -162,6 +168,23 @@ struct ProfileSummary {
     kind: &'static str,
     devices: usize,
     detectors: usize,
+}
+
+/// An override, and the ids of the devices that have it.
+#[derive(Debug, Serialize)]
+struct OverrideSummary {
+    name: String,
+    devices: Vec<String>,
+}
+
+impl OverrideSummary {
+    fn line(&self) -> String {
+        let OverrideSummary { name, devices } = self;
+        let named = devices.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = devices.len().saturating_sub(NAMED_MAX);
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{name}: {} ({named}{rest})", super::counted(devices.len(), "device"))
+    }
 }
 
 /// What a kind of device makes in the database.
@@ -217,6 +240,7 @@ impl Summary {
             plans: plans::plans(config),
             devices: site.devices().len(),
             devices_by_profile: profiles(config),
+            overrides: overrides(site),
             series: schema.series(),
             measurements: measurements(&schema),
             sinks: config.sinks.iter().map(sink).collect(),
@@ -260,6 +284,9 @@ impl Summary {
         for profile in &self.devices_by_profile {
             let ProfileSummary { profile, version, hash, kind, devices, detectors } = profile;
             writeln!(out, "devices   {devices} {profile} version {version}, {hash} ({kind}, {detectors} detectors)")?;
+        }
+        for found in &self.overrides {
+            writeln!(out, "override  {}", found.line())?;
         }
         writeln!(out, "devices   {} in all, {} series in the database", self.devices, self.series)?;
         for measurement in &self.measurements {
@@ -361,7 +388,7 @@ fn profiles(config: &Config) -> Vec<ProfileSummary> {
         .profiles
         .iter()
         .map(|profile| ProfileSummary {
-            profile: profile.name.clone(),
+            profile: profile.title(),
             version: profile.version,
             hash: profile.content_hash(),
             kind: profile.kind.name(),
@@ -372,7 +399,20 @@ fn profiles(config: &Config) -> Vec<ProfileSummary> {
     for device in site.devices() {
         summaries[usize::from(device.profile)].devices += 1;
     }
+    // A profile below overrides may have no devices of its own.
+    summaries.retain(|summary| summary.devices > 0);
     summaries
+}
+
+/// Which devices have which overrides, in the order of the names.
+fn overrides(site: &Site) -> Vec<OverrideSummary> {
+    let mut devices: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for device in site.devices() {
+        for name in &site.profile_of(device).overrides {
+            devices.entry(name).or_default().push(device.id.clone());
+        }
+    }
+    devices.into_iter().map(|(name, devices)| OverrideSummary { name: name.to_owned(), devices }).collect()
 }
 
 fn measurements(schema: &Schema) -> Vec<MeasurementSummary> {

@@ -139,7 +139,7 @@ fn kinds(section: &Section<'_>) -> Vec<(String, Kind)> {
 }
 
 /// A place in a JSON payload, when the key is there and sound.
-fn json_path(section: &Section<'_>, key: &'static str) -> Option<JsonPath> {
+pub(super) fn json_path(section: &Section<'_>, key: &'static str) -> Option<JsonPath> {
     let text = section.text(key)?;
     let path = JsonPath::parse(&text);
     if path.is_none() {

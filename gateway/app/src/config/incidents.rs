@@ -8,7 +8,8 @@ use kerbside_model::document::Section;
 use kerbside_model::incident::{GroupRule, IncidentPolicy, Linkage};
 use kerbside_model::vocabulary;
 
-use super::read;
+use super::sources::Sources;
+use super::{rain, read};
 
 /// Two devices are the least that make a group; more than this is no street.
 const DEVICES: RangeInclusive<i64> = 2..=10_000;
@@ -16,11 +17,13 @@ const DEVICES: RangeInclusive<i64> = 2..=10_000;
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(7 * 86_400);
 /// Metres between neighbours, and across a whole incident: a district has 100 km at most.
 const METRES: RangeInclusive<f64> = 10.0..=100_000.0;
+/// A link that is away for less than a minute is a restart; after a day nobody needs to be told.
+const SOURCE_AFTER: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86_400);
 /// More rules than this nobody keeps in mind.
 const GROUPS_MAX: usize = 50;
 
 /// Reads it.
-pub(super) fn read(top: &Section<'_>) -> IncidentPolicy {
+pub(super) fn read(top: &Section<'_>, sources: &Sources) -> IncidentPolicy {
     let mut policy = IncidentPolicy::default();
     let Some(section) = top.section("incidents") else { return policy };
     if let Some(inner) = section.section("storm") {
@@ -36,6 +39,11 @@ pub(super) fn read(top: &Section<'_>) -> IncidentPolicy {
         policy.outage_share = share(&inner, policy.outage_share);
         inner.finish();
     }
+    if let Some(inner) = section.section("source_down") {
+        policy.source_after = read::duration(&inner, "after", policy.source_after, SOURCE_AFTER);
+        inner.finish();
+    }
+    policy.rain_topics = rain::topics(&section, sources);
     if section.has("groups") {
         policy.groups = groups(&section);
     }
@@ -82,7 +90,9 @@ fn group(section: &Section<'_>) -> GroupRule {
         let mend = "water, silence and opened covers are taken together by storm, outage and covers";
         section.problem("condition", &condition, "this condition is taken together already", mend);
     }
-    if [vocabulary::STORM, vocabulary::OUTAGE, vocabulary::COVERS_OPENED].contains(&becomes.as_str()) {
+    if [vocabulary::STORM, vocabulary::OUTAGE, vocabulary::COVERS_OPENED, vocabulary::SOURCE_DOWN]
+        .contains(&becomes.as_str())
+    {
         section.problem("becomes", &becomes, "this is the name of another incident", "write a name of its own");
     }
     let term = vocabulary::condition(&becomes);
@@ -96,6 +106,7 @@ fn group(section: &Section<'_>) -> GroupRule {
         severity: section.choice("severity", &severities).unwrap_or(Severity::Major),
         condition,
         becomes,
+        tag: None,
     }
 }
 

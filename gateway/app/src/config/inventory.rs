@@ -6,16 +6,17 @@
 mod files;
 mod workbook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kerbside_model::document::{Problem, Problems, Section, closest};
 use kerbside_model::inventory::{Datum, Entry, Known};
-use kerbside_model::profile::PayloadFormat;
+use kerbside_model::profile::{Override, PayloadFormat};
 use kerbside_model::site::address_key;
 use kerbside_model::{Device, Profile, RegisterTable};
 
 use super::modbus::{ModbusSource, Place};
+use super::overrides::{self, Ground};
 use super::profiles::Profiles;
 use super::read::Context;
 
@@ -43,6 +44,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) sources: Option<(&'a [String], &'a [ModbusSource])>,
     /// The datum of positions for which neither row nor file says one.
     pub(super) datum: Datum,
+    /// What is different about some of the devices.
+    pub(super) overrides: &'a [Override],
     pub(super) problems: &'a Problems,
 }
 
@@ -77,7 +80,9 @@ pub(super) fn read(top: &Section<'_>, context: &Context<'_>, around: &Surroundin
         context.notice("the inventory is empty: every frame is kept as one of an unknown device");
     }
     let (mut devices, places) = (joining.devices, joining.places);
-    let profiles = keep_used(&mut devices, &around.profiles.sound);
+    let ground = Ground { profiles: around.profiles, context, warnings: &warnings, problems: around.problems };
+    let all = overrides::lay(around.overrides, &mut devices, &ground);
+    let profiles = keep_used(&mut devices, &all);
     Inventory { devices, profiles, places, warnings: warnings.into_sorted() }
 }
 
@@ -310,11 +315,19 @@ impl Refusal {
     }
 }
 
-/// Leaves only the profiles that devices use, so that the site's hash does not change with models that are not here.
+/// Leaves only the profiles that devices use, so that the site's hash does not change with models that are not here; and
+/// those that lie below the overrides of some device, so that one can be compared with the other.
 fn keep_used(devices: &mut [Device], all: &[Arc<Profile>]) -> Vec<Arc<Profile>> {
     let mut used: Vec<Arc<Profile>> = Vec::new();
     let mut new_position: BTreeMap<u16, u16> = BTreeMap::new();
-    let wanted: std::collections::BTreeSet<u16> = devices.iter().map(|device| device.profile).collect();
+    let mut wanted: BTreeSet<u16> = devices.iter().map(|device| device.profile).collect();
+    let overridden = all
+        .iter()
+        .zip(0_u16..)
+        .filter(|(profile, position)| !profile.overrides.is_empty() && wanted.contains(position));
+    let is_below = |name: &str| all.iter().position(|below| below.name == name && below.overrides.is_empty());
+    let below: Vec<usize> = overridden.filter_map(|(profile, _)| is_below(&profile.name)).collect();
+    wanted.extend(below.into_iter().filter_map(|position| u16::try_from(position).ok()));
     for position in wanted {
         new_position.insert(position, u16::try_from(used.len()).expect("no more profiles than before"));
         used.push(Arc::clone(&all[usize::from(position)]));

@@ -21,8 +21,10 @@ mod incidents;
 mod inventory;
 mod modbus;
 mod mqtt;
+mod overrides;
 mod platform;
 mod profiles;
+mod rain;
 pub(crate) mod read;
 mod secrets;
 mod sinks;
@@ -199,6 +201,7 @@ pub fn load_tables(
             profiles: &profiles,
             sources: configuration.map(|_| (sources.names.as_slice(), sources.modbus.as_slice())),
             datum: general.datum,
+            overrides: &[],
             problems: &problems,
         };
         inventory::tables(&top, wanted, &context, &around)
@@ -222,26 +225,28 @@ fn whole_file(file: String, what: &str, mend: &str) -> Problem {
 /// Reads section after section, then what joins them. A config with problems is only good for its warnings.
 fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Problems) -> Config {
     let general = general::read(&top, &context);
-    let sources = sources::read(&top, &general.site_name, general.listen, &context);
+    let mut sources = sources::read(&top, &general.site_name, general.listen, &context);
     let sinks = sinks::read(&top, &context);
     let channels = channels::read(&top, &general.zone, &context);
     let platform = platform::read(&top, &general.zone, &context);
     let channel_names: Vec<&str> = channels::names(&top);
     let duty = channels::duty(&top, &channel_names, &context);
     let profiles = profiles::read(&top, &general.zone, &context, problems);
-    if profiles.broken.is_empty() {
-        platform::check_conditions(&top, &platform, &profiles.sound);
-    }
     check_targets(&top, &platform, &channel_names);
     let around = inventory::Surroundings {
         profiles: &profiles,
         sources: Some((&sources.names, &sources.modbus)),
         datum: general.datum,
+        overrides: &overrides::read(&top, &context, problems),
         problems,
     };
     let inventory = inventory::read(&top, &context, &around);
+    if profiles.broken.is_empty() {
+        platform::check_conditions(&top, &platform, &[profiles.sound.as_slice(), &inventory.profiles].concat());
+    }
     note_phones(&top, &general, &channels, &context);
-    let incidents = incidents::read(&top);
+    let incidents = incidents::read(&top, &sources);
+    rain::subscribe(&incidents.rain_topics, &mut sources.mqtt);
     note_nodes(&sources, &inventory, &context);
     top.finish();
     let buses = if problems.is_empty() { buses(&sources.modbus, &inventory, &context) } else { Vec::new() };

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use kerbside_engine::sample::run_sample;
 use kerbside_model::Profile;
 use kerbside_model::document::{Problem, Problems, Section};
-use kerbside_model::profile::{Document, Layer, Shelf};
+use kerbside_model::profile::{Document, Laid, Layer, Overridable, Override, Shelf, no_scripts};
 
 use super::read::Context;
-use crate::shelf::{read_profile, shipped_shelf};
+use crate::shelf::{read_profile, scripts_beside, shipped_shelf};
 
 /// Device models that are known here.
 #[derive(Debug, Default)]
@@ -21,6 +21,9 @@ pub(super) struct Profiles {
     pub(super) broken: Vec<String>,
     /// What the sound ones extend.
     pub(super) lineages: Lineages,
+    /// All of them as text.
+    shelf: Shelf,
+    zone: String,
 }
 
 /// Name and version of what a profile extends, its own parent first, by the profile's name. Those that extend nothing
@@ -65,6 +68,7 @@ pub(super) fn read(top: &Section<'_>, zone: &str, context: &Context<'_>, problem
             None => profiles.broken.push(document.name.clone()),
         }
     }
+    (profiles.shelf, profiles.zone) = (shelf, zone.to_owned());
     profiles
 }
 
@@ -121,6 +125,30 @@ fn same_name(document: &Document, first: &Document) -> Problem {
 }
 
 impl Profiles {
+    /// The sound profile at a position, for overrides to be laid over.
+    pub(super) fn overridable(&self, position: usize) -> Option<Overridable> {
+        let profile = &self.sound[position];
+        let document = self.document_of(profile)?;
+        // It was read from this before, so there are no problems.
+        let node = self.shelf.resolved(document, &Problems::default())?;
+        Some(Overridable::new(Arc::clone(profile), node))
+    }
+
+    /// Lays an override over one of them.
+    pub(super) fn lay(&self, profile: &Overridable, over: &Override, context: &Context<'_>) -> Laid {
+        let read = |path: &Path| context.environment.read(path);
+        match self.document_of(&profile.profile) {
+            Some(document) => profile.with(over, &self.zone, &scripts_beside(document, &read)),
+            None => profile.with(over, &self.zone, &no_scripts),
+        }
+    }
+
+    fn document_of(&self, profile: &Profile) -> Option<&Document> {
+        let is_it =
+            |layer: Layer| self.shelf.documents().iter().find(|it| it.layer == layer && it.name == profile.name);
+        is_it(Layer::Own).or_else(|| is_it(Layer::Shipped))
+    }
+
     fn insert(&mut self, profile: Profile, context: &Context<'_>) {
         match self.sound.iter_mut().find(|other| other.name == profile.name) {
             Some(shipped) => {

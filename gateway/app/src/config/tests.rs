@@ -1,5 +1,6 @@
 mod functions;
 mod links;
+mod overrides;
 
 use std::path::Path;
 use std::time::Duration;

@@ -669,10 +669,10 @@ function renderProfiles() {
   fill(
     "profiles",
     data.profiles?.items ?? [],
-    (item) => item.profile,
+    (item) => item.title,
     (item) =>
       row(
-        ["profile", make("b", {}, `${item.profile} v${item.version}`), soft(`${item.vendor} ${item.model}`)],
+        ["profile", make("b", {}, `${item.title} v${item.version}`), soft(`${item.vendor} ${item.model}`)],
         ["kind", term("KINDS", item.kind)],
         ["hash", make("span", { class: "id raw" }, item.hash)],
         ["extends", item.extends.map((parent) => `${parent.profile} v${parent.version}`).join(" → ")],
@@ -798,6 +798,7 @@ function showDevice(device) {
     ["grid", device.grid],
     ["position", positionText(device.position)],
     ["service", term("SERVICES", device.service)],
+    ["tags", (device.tags ?? []).join(", ")],
     ["heard", device.heard_at ? exact(Date.parse(device.heard_at)) : word("never")],
     ["interval", device.interval_seconds ? lasting(device.interval_seconds) : ""],
     ["profile", profileText(device)],
@@ -813,9 +814,10 @@ function showDevice(device) {
 }
 
 /** Name, version, content and where it comes from: what a report of a fault must say. */
-function profileText({ profile, profile_version: version, profile_hash: hash, profile_extends: parents }) {
+function profileText(device) {
+  const { profile, profile_version: version, profile_hash: hash, profile_extends: parents, overrides } = device;
   const chain = (parents ?? []).map((parent) => ` ← ${parent.profile} v${parent.version}`).join("");
-  return `${profile} v${version} (${hash})${chain}`;
+  return `${[profile, ...(overrides ?? [])].join(" + ")} v${version} (${hash})${chain}`;
 }
 
 function readingRow(reading) {

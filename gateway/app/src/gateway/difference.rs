@@ -112,7 +112,7 @@ pub(super) fn devices(old: &Site, new: &Site) -> DeviceChanges {
     let same = |one: &Device, other: &Device| {
         // The position of a profile says nothing.
         let alike = Device { profile: one.profile, ..other.clone() };
-        *one == alike && old.profile_of(one).name == new.profile_of(other).name
+        *one == alike && old.profile_of(one).title() == new.profile_of(other).title()
     };
     for device in new.devices() {
         match old.find(&device.id).map(|index| old.device(index)) {
@@ -131,21 +131,24 @@ pub(super) fn devices(old: &Site, new: &Site) -> DeviceChanges {
 pub(super) fn profiles(old: &Site, new: &Site) -> Vec<ProfileChange> {
     let mut changes = Vec::new();
     let (before, after) = (by_name(old), by_name(new));
-    let names: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for name in names {
         let (old, new) = (before.get(name).copied(), after.get(name).copied());
         if old != new {
             let (old, new) = (old.map(edition), new.map(edition));
-            changes.push(ProfileChange { profile: name.to_owned(), old, new });
+            changes.push(ProfileChange { profile: name.clone(), old, new });
         }
     }
     changes
 }
 
 /// Profiles whose content is another one under the same version: people cannot tell the two apart.
-pub(super) fn uncounted(changes: &[ProfileChange]) -> Vec<String> {
+pub(super) fn uncounted(site: &Site, changes: &[ProfileChange]) -> Vec<String> {
     let mut notices = Vec::new();
-    for ProfileChange { profile, old, new } in changes {
+    // What overrides make of a profile has no version of its own.
+    let is_plain =
+        |title: &str| site.facts().profiles.iter().any(|profile| profile.overrides.is_empty() && profile.name == title);
+    for ProfileChange { profile, old, new } in changes.iter().filter(|change| is_plain(&change.profile)) {
         let (Some(old), Some(new)) = (old, new) else { continue };
         if old.version == new.version && old.hash != new.hash {
             notices.push(format!(
@@ -158,8 +161,9 @@ pub(super) fn uncounted(changes: &[ProfileChange]) -> Vec<String> {
     notices
 }
 
-fn by_name(site: &Site) -> BTreeMap<&str, &Profile> {
-    site.facts().profiles.iter().map(|profile| (profile.name.as_str(), profile.as_ref())).collect()
+/// The profiles by their names with the overrides over them.
+fn by_name(site: &Site) -> BTreeMap<String, &Profile> {
+    site.facts().profiles.iter().map(|profile| (profile.title(), profile.as_ref())).collect()
 }
 
 fn edition(profile: &Profile) -> ProfileEdition {

@@ -168,7 +168,7 @@ impl Reloader {
         report.needs_restart = needs_restart;
         report.devices = difference::devices(&old_site, &new_site);
         report.profiles = difference::profiles(&old_site, &new_site);
-        report.notices = difference::uncounted(&report.profiles);
+        report.notices = difference::uncounted(&new_site, &report.profiles);
         report.notices.extend(new.notices.iter().filter(|notice| !self.config.notices.contains(notice)).cloned());
         report.notices.extend(always.iter().map(ToString::to_string));
         report.components = [plan.sources.views(), plan.telemetry.views(), plan.targets.views()].concat();

@@ -33,7 +33,10 @@ pub(super) fn behind(today: &Site, earlier: &SiteFacts) -> Option<Arc<Site>> {
     let mut facts = today.facts().clone();
     for device in gone {
         let profile = &earlier.profiles[usize::from(device.profile)];
-        let known = facts.profiles.iter().position(|known| known.name == profile.name);
+        let same =
+            facts.profiles.iter().position(|known| known.name == profile.name && known.overrides == profile.overrides);
+        // Its overrides are gone: frames are read by the profile below them.
+        let known = same.or_else(|| facts.profiles.iter().position(|known| known.name == profile.name));
         let position = known.unwrap_or_else(|| {
             facts.profiles.push(Arc::clone(profile));
             facts.profiles.len() - 1

@@ -376,6 +376,7 @@ impl Pipeline {
             return None;
         }
         self.snapshot_due = now.plus(self.settings.snapshot_interval);
+        self.publisher.learners(self.engine.learner_tally());
         Some(NewSnapshot {
             engine_version: ENGINE_VERSION,
             site_hash: self.engine.site().hash().to_owned(),

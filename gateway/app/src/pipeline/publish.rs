@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kerbside_engine::LearnerTally;
 use kerbside_model::incident::IncidentKind;
 use kerbside_model::port::TelemetryBatch;
 use kerbside_model::{
@@ -102,6 +103,12 @@ impl Publisher {
         );
     }
 
+    /// Shows what learners cost. It looks at all devices, so it is told with every snapshot and not with every commit.
+    pub(super) fn learners(&self, tally: LearnerTally) {
+        self.metrics.learners.set(whole(tally.series));
+        self.metrics.learner_bytes.set(whole(tally.bytes));
+    }
+
     /// Shows how many cases are open.
     pub(super) fn engine_state(&self, open_cases: usize, open_incidents: [usize; IncidentKind::ALL.len()]) {
         self.metrics.cases_open.set(i64::try_from(open_cases).unwrap_or(i64::MAX));
@@ -109,6 +116,11 @@ impl Publisher {
             gauge.set(i64::try_from(open).unwrap_or(i64::MAX));
         }
     }
+}
+
+/// A number as gauges take it.
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Metrics of what the engine did. Handles are resolved once.
@@ -137,6 +149,8 @@ pub struct EngineMetrics {
     cases_open: IntGauge,
     incidents_open: Vec<IntGauge>,
     incidents_opened: IntCounter,
+    learners: IntGauge,
+    learner_bytes: IntGauge,
 }
 
 impl EngineMetrics {
@@ -210,6 +224,8 @@ impl EngineMetrics {
             cases_open: metrics.gauge("kerbside_cases_open", "Cases that are not over."),
             incidents_open: IncidentKind::ALL.iter().map(|kind| incidents.with_label_values(&[kind.name()])).collect(),
             incidents_opened: metrics.counter("kerbside_incidents_opened_total", "Incidents opened."),
+            learners: metrics.gauge("kerbside_learners", "Series that a learner watches."),
+            learner_bytes: metrics.gauge("kerbside_learner_bytes", "Memory of all learners."),
         }
     }
 

@@ -48,6 +48,7 @@ fn site() -> Arc<Site> {
         detectors: Vec::new(),
         samples: Vec::new(),
         walk_test: Vec::new(),
+        overrides: Vec::new(),
         tests: Vec::new(),
     };
     let device = Device { id: "MH-1".to_owned(), address: "MH-1".to_owned(), ..Device::default() };

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use kerbside_model::Profile;
 use kerbside_model::id::content_hash;
 use kerbside_model::profile::{Detector, WalkTrigger};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Longer texts are codecs.
 const TEXT_BYTES_MAX: usize = 200;
@@ -24,6 +24,14 @@ pub struct Difference {
     pub old: Option<String>,
     /// As it is; `None` when it is gone.
     pub new: Option<String>,
+}
+
+impl Difference {
+    /// As the API and the command line show it.
+    pub fn to_json(&self) -> Value {
+        let Difference { about, old, new } = self;
+        json!({ "about": about, "old": old, "new": new })
+    }
 }
 
 impl std::fmt::Display for Difference {

@@ -31,8 +31,7 @@ pub use viewer::{Filter, Needle};
 pub const VIEWERS_MAX: usize = 16;
 /// Frames that one viewer is shown in a second: more is no reading, and a phone has to draw them.
 pub const SHOWN_PER_SECOND_MAX: u32 = 50;
-/// Frames in a second that are looked at on behalf of all viewers: ten times what a district of 10,000 devices sends, and
-/// a tenth of a core of a small box.
+/// Frames in a second that are looked at on behalf of all viewers: ten times what a district of 10,000 devices sends.
 const LOOKED_AT_PER_SECOND_MAX: usize = 20_000;
 /// Copies between the pipeline and whoever shows them, and their bytes.
 const QUEUE_COPIES_MAX: usize = 64;

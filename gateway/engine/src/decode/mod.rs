@@ -8,6 +8,7 @@ mod convert;
 mod csv;
 pub mod envelope;
 mod json;
+pub(crate) mod rain;
 mod registers;
 mod rows;
 mod scan;

@@ -8,7 +8,7 @@ use kerbside_model::topic::TopicParts;
 use kerbside_model::{DeviceIndex, FrameView, IgnoredEvent, PayloadView, Site, Timestamp, UndecodedReason};
 
 use super::envelope::{self, Opened, Uplink};
-use super::{Certainty, DecodeError, Message, find_text};
+use super::{Certainty, DecodeError, Message, find_text, rain};
 use crate::claim::{self, Claim};
 use crate::duplicates::Arrival;
 
@@ -81,6 +81,10 @@ impl<'a> Sender<'a> {
 
 /// Finds out which device a frame is from. What its envelope, its topic and its payload say of the device must agree.
 pub fn resolve<'a>(site: &Site, frame: &FrameView<'a>) -> Result<Sender<'a>, NotTaken> {
+    if let Some(topic) = site.rain_topic(frame.source, frame.address) {
+        rain::read(topic, frame.payload).map_err(malformed)?;
+        return Err(NotTaken::Ignored(IgnoredEvent::RainSignal));
+    }
     let source = site.source_rule(frame.source);
     if let Some((rule, format)) = source.and_then(|rule| Some((rule, rule.envelope_of(frame.address)?)))
         && let PayloadView::Bytes(payload) = frame.payload

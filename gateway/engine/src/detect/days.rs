@@ -23,8 +23,9 @@ pub(crate) struct Days {
     slope: Option<Slope>,
 }
 
+/// The readings of a day that is not over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Today {
+pub(super) struct Today {
     day: i32,
     low: f32,
     high: f32,
@@ -90,28 +91,18 @@ impl Days {
         }
     }
 
-    fn take(&mut self, rule: &Trend, number: f32, local: &Local) {
-        let (day, hour) = (local.moment.day, u8::try_from(local.moment.minute / 60).unwrap_or(0));
-        match &mut self.today {
-            Some(today) if today.day == day => {
-                (today.low, today.high) = (today.low.min(number), today.high.max(number));
-                if hour > today.hour {
-                    if rule.of == DayValue::Median {
-                        today.hours.push(number);
-                    }
-                    today.hour = hour;
-                }
-            }
-            Some(today) if today.day > day => {}
-            known => {
-                let hours = if rule.of == DayValue::Median { vec![number] } else { Vec::new() };
-                if let Some(over) = known.replace(Today { day, low: number, high: number, hours, hour }) {
-                    self.values.push((over.day, over.value(rule.of)));
-                    self.values.retain(|(past, _)| day.saturating_sub(*past) <= i32::from(rule.days));
-                    self.slope = self.slope_now(rule);
-                }
-            }
-        }
+    /// Takes a reading of a day; those that are over are kept.
+    pub(super) fn take(&mut self, rule: &Trend, number: f32, local: &Local) {
+        let Some(over) = Today::take(&mut self.today, rule.of, number, local) else { return };
+        let day = local.moment.day;
+        self.values.push(over);
+        self.values.retain(|(past, _)| day.saturating_sub(*past) <= i32::from(rule.days));
+        self.slope = self.slope_now(rule);
+    }
+
+    /// The last day that is over, with its value.
+    pub(super) fn last(&self) -> Option<(i32, f32)> {
+        self.values.last().copied()
     }
 
     fn slope_now(&self, rule: &Trend) -> Option<Slope> {
@@ -173,6 +164,33 @@ impl Slope {
 }
 
 impl Today {
+    /// Takes a reading that counts. When it is the first one of a day, it gives the day before with its value.
+    pub(super) fn take(slot: &mut Option<Today>, of: DayValue, number: f32, local: &Local) -> Option<(i32, f32)> {
+        let (day, hour) = (local.moment.day, u8::try_from(local.moment.minute / 60).unwrap_or(0));
+        match slot {
+            Some(today) if today.day == day => {
+                (today.low, today.high) = (today.low.min(number), today.high.max(number));
+                if hour > today.hour {
+                    if of == DayValue::Median {
+                        today.hours.push(number);
+                    }
+                    today.hour = hour;
+                }
+                None
+            }
+            Some(today) if today.day > day => None,
+            known => {
+                let hours = if of == DayValue::Median { vec![number] } else { Vec::new() };
+                let over = known.replace(Today { day, low: number, high: number, hours, hour })?;
+                Some((over.day, over.value(of)))
+            }
+        }
+    }
+
+    pub(super) fn day(&self) -> i32 {
+        self.day
+    }
+
     fn value(&self, of: DayValue) -> f32 {
         let mut hours = self.hours.clone();
         hours.sort_unstable_by(f32::total_cmp);

@@ -3,23 +3,44 @@
 //! A verdict on each reading moves the phase of the detector; what a rule has to remember of the readings before lies
 //! in its [`Memory`], a file for each kind. All of it is in the snapshot.
 
+mod amount;
+mod cells;
 mod days;
+mod flaps;
 mod heartbeat;
+mod load;
+mod losses;
 mod normal;
 mod rest;
+mod shift;
+mod spikes;
+mod tally;
+mod together;
 mod track;
+mod unusual;
+mod upkeep;
 
 use std::time::Duration;
 
-use kerbside_model::profile::{Approach, Detector, Jump, Rise, Rule, Side};
+use kerbside_model::profile::{Approach, Detector, Jump, Load, Rise, Rule, Side, Unusual};
 use kerbside_model::{Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::days::{Days, Slope};
+pub(crate) use self::amount::Amassed;
+pub(crate) use self::cells::{Cells, Sent};
+pub(crate) use self::days::{Arrival, Days, Slope};
+pub(crate) use self::flaps::Flaps;
 pub(crate) use self::heartbeat::Heartbeat;
+pub(crate) use self::load::{LoadTable, Setting};
+pub(crate) use self::losses::Gaps;
 pub(crate) use self::normal::Normal;
 pub(crate) use self::rest::Rest;
+pub(crate) use self::shift::Creep;
+pub(crate) use self::spikes::SpikeTimes;
+pub(crate) use self::tally::Tally;
+pub(crate) use self::together::Together;
 pub(crate) use self::track::Track;
+pub(crate) use self::unusual::Watcher;
 use crate::local::Local;
 
 /// What stands still within this share of its height after a jump is a box: a parked car, rubbish, snow from a plough
@@ -27,6 +48,8 @@ use crate::local::Local;
 const BOX_VARIATION: f64 = 0.05;
 /// ... and within this share of the least jump, since low boxes are in the noise of the sensor.
 const BOX_NOISE: f64 = 0.2;
+/// Reports that are so far apart see nothing twice that passes by: queues of traffic last for some minutes.
+const APART: Duration = Duration::from_secs(600);
 const DAY_MS: i64 = 86_400_000;
 
 /// What one reading says.
@@ -69,6 +92,15 @@ pub(crate) enum Memory {
     Normal(Normal),
     Days(Days),
     Rest(Rest),
+    Cells(Cells),
+    Gaps(Gaps),
+    Amount(Amassed),
+    Flaps(Flaps),
+    Creep(Creep),
+    Unusual(Box<Watcher>),
+    Tally(Box<Tally>),
+    Spikes(SpikeTimes),
+    Load(LoadTable),
 }
 
 /// When a reading was taken, and whether it is one to learn from.
@@ -102,6 +134,8 @@ pub(crate) struct DetectorState {
     reference_at: Timestamp,
     /// More, where the rule needs it; `None` until its first reading.
     memory: Option<Box<Memory>>,
+    /// Whether the last reading was beyond the rule's limit, whatever else must hold; `None` when nobody knows.
+    beyond: Option<bool>,
 }
 
 impl DetectorState {
@@ -126,7 +160,16 @@ impl DetectorState {
         match rule {
             Rule::State { values } if values.contains(value) => Verdict::Wrong,
             Rule::State { .. } => Verdict::Fine,
-            Rule::Silence { .. } => Verdict::Unknown,
+            Rule::Silence { .. } | Rule::Losses(_) => Verdict::Unknown,
+            // These are judged by more than one point.
+            Rule::Combination(_) | Rule::Expression(_) | Rule::Load(_) => Verdict::Unknown,
+            Rule::Spike(spikes) => match (value.as_number(), self.memory_for(rule)) {
+                (Some(number), Memory::Spikes(times)) => times.judge(spikes, number, observed_at),
+                _ => Verdict::Unknown,
+            },
+            Rule::Battery(_) | Rule::Amount(_) | Rule::Flapping(_) | Rule::Shift(_) => {
+                self.judge_count(rule, value, sight)
+            }
             Rule::Threshold { side, raise, clear, approach } => match (value.as_number(), approach) {
                 (Some(number), None) => threshold(*side, *raise, *clear, number),
                 (Some(number), Some(approach)) => {
@@ -145,7 +188,12 @@ impl DetectorState {
                 Some(number) => self.flatline(*tolerance, *duration, number, observed_at),
                 None => Verdict::Unknown,
             },
-            Rule::Forecast(_) | Rule::Deviation(_) | Rule::Trend(_) | Rule::Baseline(_) => match value.as_number() {
+            Rule::Forecast(_)
+            | Rule::Deviation(_)
+            | Rule::Trend(_)
+            | Rule::Baseline(_)
+            | Rule::Frequency(_)
+            | Rule::Unusual(_) => match value.as_number() {
                 Some(number) => self.judge_course(rule, number, sight),
                 None => Verdict::Unknown,
             },
@@ -164,6 +212,26 @@ impl DetectorState {
                 days.judge(trend, number, local, sight.is_to_learn)
             }
             (Rule::Baseline(baseline), Memory::Rest(rest), _) => rest.judge(baseline, number, sight),
+            (Rule::Frequency(frequency), Memory::Tally(tally), Some(local)) => {
+                tally.judge(frequency, number, local, sight)
+            }
+            (Rule::Unusual(unusual), Memory::Unusual(watcher), Some(local)) => {
+                watcher.judge(unusual, number, sight, local)
+            }
+            _ => Verdict::Unknown,
+        }
+    }
+
+    /// What a good reading says of a lamp that is set in this way.
+    pub(crate) fn judge_load(
+        &mut self,
+        (rule, load): (&Rule, &Load),
+        value: &Value,
+        setting: Option<Setting>,
+        sight: &Sight<'_>,
+    ) -> Verdict {
+        match (value.as_number(), self.memory_for(rule)) {
+            (Some(number), Memory::Load(table)) => table.judge(load, number, setting, sight),
             _ => Verdict::Unknown,
         }
     }
@@ -175,10 +243,46 @@ impl DetectorState {
                 Rule::Deviation(_) => Memory::Normal(Normal::default()),
                 Rule::Trend(_) => Memory::Days(Days::default()),
                 Rule::Baseline(_) => Memory::Rest(Rest::default()),
+                Rule::Frequency(_) => Memory::Tally(Box::default()),
+                Rule::Unusual(unusual) => Memory::Unusual(Box::new(Watcher::new(unusual))),
+                Rule::Spike(_) => Memory::Spikes(SpikeTimes::default()),
+                Rule::Load(_) => Memory::Load(LoadTable::default()),
                 Rule::Silence { .. } => Memory::Silence(Heartbeat::default(), Track::default()),
-                _ => Memory::Track(Track::default()),
+                _ => upkeep::memory_of(rule).unwrap_or_else(|| Memory::Track(Track::default())),
             })
         })
+    }
+
+    /// Compares with what another detector has learnt of the same point.
+    pub(crate) fn compare(&self, rule: &Rule, value: &Value, local: Option<&Local>) -> Verdict {
+        match (rule, self.memory(), value.as_number(), local) {
+            (Rule::Deviation(deviation), Some(Memory::Normal(normal)), Some(number), Some(local)) => {
+                normal.verdict(deviation, number, local)
+            }
+            _ => Verdict::Unknown,
+        }
+    }
+
+    /// Notes on which side of the rule's limit a reading is, for those upstream.
+    pub(crate) fn note_beyond(&mut self, verdict: Verdict) {
+        self.beyond = match verdict {
+            Verdict::Wrong => Some(true),
+            Verdict::Fine | Verdict::Near => Some(false),
+            Verdict::Between | Verdict::Doubtful => self.beyond,
+            Verdict::Unknown => None,
+        };
+    }
+
+    /// Whether the last reading was beyond the rule's limit, whatever else must hold.
+    pub(crate) fn is_beyond(&self) -> Option<bool> {
+        self.beyond
+    }
+
+    /// Takes over what was learnt by a detector of an earlier profile that learnt the same point in the same way.
+    pub(crate) fn go_on_learning(&mut self, rule: &Unusual, known: &DetectorState) {
+        if let Some(Memory::Unusual(watcher)) = known.memory() {
+            self.memory = Some(Box::new(Memory::Unusual(Box::new(watcher.judging_by(rule)))));
+        }
     }
 
     pub(crate) fn memory(&self) -> Option<&Memory> {
@@ -231,6 +335,16 @@ impl DetectorState {
             Some(Memory::Normal(normal)) => normal.forget_future(today),
             Some(Memory::Days(days)) => days.forget_future(today),
             Some(Memory::Rest(rest)) => rest.forget_future(now),
+            Some(Memory::Cells(cells)) => cells.forget_future(now, today),
+            Some(Memory::Gaps(_)) => {}
+            Some(Memory::Amount(sum)) => sum.forget_future(now),
+            Some(Memory::Flaps(flaps)) => flaps.forget_future(now),
+            Some(Memory::Creep(creep)) => creep.forget_future(today),
+            Some(Memory::Tally(tally)) => tally.forget_future(now),
+            Some(Memory::Spikes(times)) => times.forget_future(now),
+            Some(Memory::Load(table)) => table.forget_future(today),
+            // It counts readings and not time.
+            Some(Memory::Unusual(_)) => {}
         }
     }
 
@@ -308,14 +422,24 @@ impl DetectorState {
         // Where something stands already, something else may go.
         let was_doubted = self.phase == Phase::Doubted;
         let step = if was_doubted { (number - before).abs() } else { (number - before) * towards };
-        let has_jumped = step > jump_limit(&approach.jump, elapsed_ms);
-        let noise = (before.abs() * BOX_VARIATION).max(approach.jump.over * BOX_NOISE);
+        // Between reports that are far apart anything may park: where none of them saw the way to the limit, or nearly
+        // to it, a jump is no larger for the time.
+        let least_noise = approach.jump.over * BOX_NOISE;
+        let is_at_limit = (number - raise) * towards >= -least_noise;
+        let has_leapt = !was_doubted && is_at_limit && (before - approach.from) * towards < 0.0;
+        let limit = if has_leapt { approach.jump.over } else { jump_limit(&approach.jump, elapsed_ms) };
+        let has_jumped = step > limit;
+        let noise = (before.abs() * BOX_VARIATION).max(least_noise);
         if was_doubted && !has_jumped && (number - before).abs() <= noise {
             // The reference stays where it jumped to, so that slow creeping is movement as well.
             self.reference_at = observed_at;
             return Verdict::Doubtful;
         }
         self.remember(number, observed_at);
+        if was_doubted && elapsed_ms >= milliseconds(APART) {
+            // Traffic is gone within this time: what moved and is still there has been seen twice.
+            self.count = self.count.max(1);
+        }
         match verdict {
             _ if has_jumped => Verdict::Doubtful,
             Verdict::Wrong => Verdict::Wrong,
@@ -328,9 +452,15 @@ impl DetectorState {
             self.remember(number, observed_at);
             return Verdict::Unknown;
         }
+        let before_at = std::mem::replace(&mut self.previous_at, observed_at).max(self.reference_at);
         if (number - self.reference).abs() > tolerance {
             self.remember(number, observed_at);
             return Verdict::Fine;
+        }
+        // Nobody looked for as long as the line should be flat, such as after a link was down for a day.
+        if observed_at.0.saturating_sub(before_at.0) >= milliseconds(duration) {
+            self.remember(number, observed_at);
+            return Verdict::Between;
         }
         if observed_at.0.saturating_sub(self.reference_at.0) >= milliseconds(duration) {
             Verdict::Wrong

@@ -1,7 +1,7 @@
 //! What is usual for a point at each hour of the day, on workdays and at weekends: a streaming middle and spread,
 //! learnt by stochastic approximation, so that they take no more room than the hours.
 
-use kerbside_model::profile::{Deviation, Side, Weekend};
+use kerbside_model::profile::{Deviation, Measure, Rhythm, Side, Weekend};
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, Verdict};
@@ -52,24 +52,29 @@ impl Normal {
             self.learnt = Some((day, hour));
             let place = place_of(rule, local);
             if self.hours.len() <= place {
-                self.hours.resize(if rule.weekend == Weekend::Apart { 2 * HOURS } else { HOURS }, Hour::default());
+                self.hours.resize(places_of(rule), Hour::default());
             }
             self.hours[place].learn(number as f32);
         }
         verdict
     }
 
-    fn verdict(&self, rule: &Deviation, number: f64, local: &Local) -> Verdict {
+    /// Compares a reading with what is usual at its hour.
+    pub(super) fn verdict(&self, rule: &Deviation, number: f64, local: &Local) -> Verdict {
         let Some(usual) = self.usual(rule, local) else { return Verdict::Unknown };
         let distance = match rule.side {
             Side::Above => number - usual.middle,
             Side::Below => usual.middle - number,
             Side::Either => (number - usual.middle).abs(),
         };
-        let raise = (rule.raise * usual.spread).max(rule.least);
+        let (raise, clear_share) = match rule.measure {
+            Measure::Spreads => (rule.raise * usual.spread, rule.clear / rule.raise),
+            Measure::Times => ((rule.raise - 1.0) * usual.middle.abs(), (rule.clear - 1.0) / (rule.raise - 1.0)),
+        };
+        let raise = raise.max(rule.least);
         if distance >= raise {
             Verdict::Wrong
-        } else if distance <= raise * rule.clear / rule.raise {
+        } else if distance <= raise * clear_share {
             Verdict::Fine
         } else {
             Verdict::Between
@@ -89,7 +94,7 @@ impl Normal {
     }
 
     /// Whether what stands may be learnt: a fault is not to become usual.
-    pub(super) fn learns_in(phase: Phase) -> bool {
+    pub(crate) fn learns_in(phase: Phase) -> bool {
         matches!(phase, Phase::Unknown | Phase::Clear)
     }
 }
@@ -115,9 +120,19 @@ fn hour_of(local: &Local) -> u8 {
     u8::try_from(local.moment.minute / 60).unwrap_or(0)
 }
 
+/// How many usual values there are in a day.
+fn hours_of(rule: &Deviation) -> usize {
+    if rule.rhythm == Rhythm::Hours { HOURS } else { 1 }
+}
+
+fn places_of(rule: &Deviation) -> usize {
+    hours_of(rule) * if rule.weekend == Weekend::Apart { 2 } else { 1 }
+}
+
 fn place_of(rule: &Deviation, local: &Local) -> usize {
     let is_apart = rule.weekend == Weekend::Apart && local.is_weekend();
-    usize::from(hour_of(local)) + if is_apart { HOURS } else { 0 }
+    let place = if rule.rhythm == Rhythm::Hours { usize::from(hour_of(local)) } else { 0 };
+    place + if is_apart { hours_of(rule) } else { 0 }
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ impl Rest {
             self.quiet.clear();
         }
         let moved = self.moved(rule, number);
+        if rule.below.zip(moved).is_some_and(|(below, moved)| moved.abs() >= below) {
+            return Verdict::Between;
+        }
         let verdict =
             moved.map_or(Verdict::Unknown, |moved| threshold(Side::Above, rule.above, rule.clear, moved.abs()));
         if sight.is_permitted || !sight.is_to_learn || verdict == Verdict::Wrong {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use kerbside_model::Timestamp;
 use kerbside_model::profile::{
-    Baseline, DayValue, Deviation, During, Forecast, Habit, Light, Point, Rise, Rule, Side, Trend, TrendGoal,
+    Baseline, DayValue, Deviation, During, Forecast, Habit, Light, Measure, Point, Rise, Rule, Side, Trend, TrendGoal,
 };
 
+use super::counted::{frequency_words, of_frequency};
 use super::{names, rounded, span, span_zh, unit_of};
 use crate::detect::{DetectorState, Memory, Slope};
 use crate::local::Local;
@@ -15,7 +16,7 @@ use crate::local::Local;
 const SPREADS_TOLD_MAX: f64 = 999.0;
 const MINUTE_SECONDS: f64 = 60.0;
 const DAY_MS: i64 = 86_400_000;
-const WEEKDAYS: [(&str, &str); 7] = [
+pub(super) const WEEKDAYS: [(&str, &str); 7] = [
     ("Monday", "周一"),
     ("Tuesday", "周二"),
     ("Wednesday", "周三"),
@@ -50,6 +51,16 @@ pub(crate) fn of_course(
             let (middle, distance) = (rounded(usual.middle), number - usual.middle);
             let spreads =
                 format!("{:.1}", (distance.abs() / usual.spread.max(f64::MIN_POSITIVE)).min(SPREADS_TOLD_MAX));
+            if deviation.measure == Measure::Times {
+                let times = format!("{:.1}", (number / usual.middle).clamp(0.0, SPREADS_TOLD_MAX));
+                return (
+                    format!(
+                        "{name} {shown}{unit}, {times} times the usual {middle}{unit}, learnt in {} times",
+                        usual.days
+                    ),
+                    format!("{name_zh} {shown}{unit}，为常值 {middle}{unit} 的 {times} 倍（学习 {} 次）", usual.days),
+                );
+            }
             let (way, way_zh) = if distance < 0.0 { ("below", "低于") } else { ("above", "高于") };
             let (spread, days) = (rounded(usual.spread), usual.days);
             (
@@ -77,6 +88,7 @@ pub(crate) fn of_course(
                 format!("{name_zh} {shown}{unit}，偏离静置值 {place}{unit} 达 {moved}{unit}"),
             )
         }
+        (Rule::Frequency(frequency), Some(Memory::Tally(tally))) => of_frequency(point, frequency, tally),
         _ => (String::new(), String::new()),
     }
 }
@@ -132,7 +144,7 @@ fn of_trend(point: &Point, trend: &Trend, slope: Slope) -> (String, String) {
 }
 
 /// The day of a number of days since 1970, as 2026-11-23.
-fn date(day: i32) -> String {
+pub(super) fn date(day: i32) -> String {
     let text = Timestamp(i64::from(day) * DAY_MS).to_string();
     text.get(..10).unwrap_or(&text).to_owned()
 }
@@ -162,6 +174,12 @@ pub(crate) fn rule_words(point: &Point, rule: &Rule) -> (String, String) {
                 span_zh(*within)
             ),
         ),
+        Rule::Deviation(Deviation { measure: Measure::Times, raise, clear, least, .. }) => (
+            format!(
+                "rule: {name} is {raise} times what is usual and {least}{unit} more at least, over at {clear} times"
+            ),
+            format!("规则：{name_zh}达到常值的 {raise} 倍且至少高出 {least}{unit}，回到 {clear} 倍以内解除"),
+        ),
         Rule::Deviation(Deviation { raise, clear, least, .. }) => (
             format!(
                 "rule: {name} {raise} spreads and {least}{unit} from what is usual at this hour, \
@@ -186,6 +204,7 @@ pub(crate) fn rule_words(point: &Point, rule: &Rule) -> (String, String) {
                 format!("规则：{name_zh}按 {days} 天的{of_zh}{goal_zh}，且累计不少于 {total}{unit}"),
             )
         }
+        Rule::Frequency(frequency) => frequency_words(point, frequency),
         Rule::Baseline(Baseline { above, clear, readings, .. }) => (
             format!(
                 "rule: {name} {above}{unit} or more from where it rests, by {readings} quiet readings, \
@@ -195,6 +214,10 @@ pub(crate) fn rule_words(point: &Point, rule: &Rule) -> (String, String) {
                 "规则：{name_zh}偏离静置值（{readings} 个平稳读数）{above}{unit} 及以上告警，{clear}{unit} 以内解除"
             ),
         ),
+        Rule::Unusual(unusual) => super::unusual::rule_words(point, unusual),
+        Rule::Battery(_) | Rule::Amount(_) | Rule::Flapping(_) | Rule::Shift(_) => {
+            super::counts::rule_words(point, rule)
+        }
         _ => (String::new(), String::new()),
     }
 }

@@ -454,6 +454,8 @@ fn said_by(validity: &Validity, known: Option<&Value>) -> Quality {
         GuardTest::Equals(wanted) => value == wanted,
         GuardTest::Above(limit) => value.as_number().is_some_and(|number| number >= *limit),
         GuardTest::Below(limit) => value.as_number().is_some_and(|number| number <= *limit),
+        // Only detectors ask for it.
+        GuardTest::Lost => false,
     };
     if holds { Quality::GOOD } else { Quality { flag: validity.otherwise, cause: Cause::DeviceFlag } }
 }

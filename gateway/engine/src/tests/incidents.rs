@@ -240,6 +240,7 @@ fn three_dark_lamps_on_one_circuit_are_one_case_of_the_circuit() {
         title: "leakage on a circuit".to_owned(),
         title_zh: "回路漏电".to_owned(),
         severity: Severity::Major,
+        tag: None,
     }];
     let profile = Arc::make_mut(&mut facts.profiles[0]);
     profile.detectors[4].severity = Severity::Major;

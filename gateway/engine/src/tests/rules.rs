@@ -43,10 +43,12 @@ fn forecast() -> Rule {
 fn deviation() -> Rule {
     Rule::Deviation(Deviation {
         side: Side::Above,
+        measure: Measure::Spreads,
         raise: 4.0,
         clear: 2.0,
         least: 30.0,
         weekend: Weekend::Apart,
+        rhythm: Rhythm::Hours,
         warm_up: 5,
         learn_when: vec![Guard { point: 3, test: GuardTest::Equals(kerbside_model::Value::Boolean(false)) }],
     })
@@ -181,7 +183,15 @@ fn tilt(engine: &mut Engine, minute: i64, tilt: f64) -> Effects {
 }
 
 fn baseline() -> Rule {
-    Rule::Baseline(Baseline { above: 10.0, clear: 5.0, readings: 20, steady: 3.0, creep_per_day: 0.1, circle: None })
+    Rule::Baseline(Baseline {
+        above: 10.0,
+        below: None,
+        clear: 5.0,
+        readings: 20,
+        steady: 3.0,
+        creep_per_day: 0.1,
+        circle: None,
+    })
 }
 
 #[test]
@@ -396,4 +406,18 @@ fn a_device_with_five_points_and_all_rules_takes_less_than_two_kilobytes() {
     let state = engine.devices.first().unwrap();
     let bytes = postcard::to_stdvec(state).unwrap().len();
     assert!(bytes < 2_048, "{bytes}");
+}
+
+#[test]
+fn a_value_that_is_the_same_after_a_day_without_readings_is_no_flat_line() {
+    let mut engine = engine(facts());
+    let mut stuck = |seconds: i64| {
+        let effects = send(&mut engine, "MH-1", seconds, r#"{"level_mm":10}"#);
+        effects.alarms.iter().any(|alarm| alarm.condition == "sensor_stuck")
+    };
+    assert!(!stuck(0));
+    for hour in 0..6 {
+        assert!(!stuck(86_400 + hour * 3_600), "{hour} hours");
+    }
+    assert!(stuck(86_400 + 6 * 3_600));
 }

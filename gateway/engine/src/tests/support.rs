@@ -51,6 +51,8 @@ pub(super) fn detector(condition: u16, severity: Severity, point: Option<u16>, r
         when: Vec::new(),
         during: None,
         zone: None,
+        name: String::new(),
+        around: None,
     }
 }
 
@@ -59,7 +61,14 @@ pub(super) fn above(raise: f64, clear: f64) -> Rule {
 }
 
 pub(super) fn condition(name: &str) -> Condition {
-    Condition { name: Arc::from(name), title: name.to_owned(), title_zh: name.to_owned(), opens_case: true, life: None }
+    Condition {
+        name: Arc::from(name),
+        title: name.to_owned(),
+        title_zh: name.to_owned(),
+        opens_case: true,
+        life: None,
+        permit_at_most: None,
+    }
 }
 
 /// Points: 0 cover_open, 1 tilt_deg, 2 level_mm, 3 water_present, 4 leakage_ma.
@@ -109,6 +118,7 @@ pub(super) fn profile() -> Profile {
         ],
         samples: Vec::new(),
         walk_test: Vec::new(),
+        overrides: Vec::new(),
         tests: Vec::new(),
     }
 }
@@ -132,6 +142,7 @@ pub(super) fn device(id: &str, service: ServiceState) -> Device {
         registers_from: None,
         parent: String::new(),
         service,
+        ..Device::default()
     }
 }
 

@@ -279,3 +279,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_keeps_a_rest_of_his_own_hears_the_same_points() {
+    for (_, values, _) in corpus(2) {
+        let (mut observed, mut watched) = (Learner::new(Mode::Light, 600), Learner::new(Mode::Light, 600));
+        for (point, value) in values.iter().enumerate() {
+            let verdict = observed.observe(*value, at(point));
+            let restless = watched.watch(*value, at(point), crate::SCORE_ALARM);
+            assert!(restless.score >= verdict.score, "point {point}: {restless:?}, not {verdict:?}");
+            assert_eq!(restless.alarm.is_some(), restless.score >= crate::SCORE_ALARM, "point {point}");
+            if verdict.alarm.is_some() {
+                assert_eq!(restless, verdict, "point {point}");
+            }
+        }
+        assert_eq!(observed, watched);
+    }
+}

@@ -24,11 +24,14 @@ pub enum Column {
     Function,
     Parent,
     Service,
+    Tags,
+    Downstream,
+    BatterySince,
     Note,
 }
 
 /// How many columns there are.
-pub const COLUMNS: usize = 19;
+pub const COLUMNS: usize = 22;
 
 /// Each column with its name, its Chinese heading, and other headings that are met. They are compared in lower case
 /// and without spaces.
@@ -51,6 +54,9 @@ const HEADINGS: [(Column, &str, &str, &[&str]); COLUMNS] = [
     (Column::Function, "function", "功能码", &["modbus_function", "读功能码"]),
     (Column::Parent, "parent", "上级设施", &["所属设施"]),
     (Column::Service, "service", "服务状态", &["状态"]),
+    (Column::Tags, "tags", "标签", &["tag", "设备标签", "分组标签"]),
+    (Column::Downstream, "downstream", "下游设备", &["下游", "下游编号", "下游点位"]),
+    (Column::BatterySince, "battery_since", "电池启用日期", &["电池更换日期", "换电日期", "电池安装日期"]),
     (Column::Note, "note", "备注", &["remark", "remarks", "说明"]),
 ];
 

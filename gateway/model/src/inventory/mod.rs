@@ -7,6 +7,7 @@
 
 mod columns;
 mod rows;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -18,10 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Problems;
 use crate::frame::RegisterTable;
+use crate::time::Timestamp;
 
 pub use crate::geo::Datum;
 pub use columns::{COLUMNS, Column};
 pub use rows::{Cell, RowFault, TableRow, read_rows};
+pub use tags::{TAG_CHARACTERS_MAX, TAGS_MAX, TagFault, check_tag, split_tags};
 pub use text::{ROW_CELLS_MAX, decode_text};
 pub use write::{RowForm, is_number, row_of};
 
@@ -63,6 +66,12 @@ pub struct Device {
     pub parent: String,
     /// Whether its alarms open cases.
     pub service: ServiceState,
+    /// Words of the city's own by which devices are taken together (标签), sorted, each once: [`split_tags`].
+    pub tags: Vec<String>,
+    /// Id of the device past which its water flows next: a level sensor or a river gauge; or empty.
+    pub downstream: String,
+    /// When its battery was put in, at the beginning of the day in UTC.
+    pub battery_since: Option<Timestamp>,
 }
 
 /// Whether a device's alarms open cases.

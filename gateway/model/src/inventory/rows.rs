@@ -6,12 +6,14 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::columns::{COLUMNS, Column};
+use super::tags::{TAG_CHARACTERS_MAX, TAGS_MAX, TagFault, split_tags};
 use super::text::HEADER_ROWS_MAX;
 use super::{Device, Entry, Known, ServiceState};
 use crate::document::{Problem, Problems, closest, parse_duration};
 use crate::frame::RegisterTable;
 use crate::geo::Datum;
 use crate::site::{GATEWAY_DEVICE, address_key};
+use crate::time::Timestamp;
 
 /// One row of a table.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +53,15 @@ const NUMBER_DIGITS_MAX: f64 = 1e15;
 /// What formulas give that fail, as a CSV file has it.
 const ERRORS: [&str; 7] = ["#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"];
 /// Columns with codes and names, in which a number is text.
-const CODES: [Column; 5] = [Column::Id, Column::Address, Column::Grid, Column::ComponentCode, Column::Parent];
+const CODES: [Column; 7] = [
+    Column::Id,
+    Column::Address,
+    Column::Grid,
+    Column::ComponentCode,
+    Column::Parent,
+    Column::Tags,
+    Column::Downstream,
+];
 /// Longitudes and latitudes of China with some room, by which swapped ones are known.
 const CHINA: ((f64, f64), (f64, f64)) = ((70.0, 140.0), (0.0, 60.0));
 
@@ -102,6 +112,18 @@ fn is_scientific(text: &str) -> bool {
     digits(whole) && digits(fraction) && exponent.strip_prefix(['+', '-']).is_some_and(digits)
 }
 
+/// The beginning of a day in UTC, from `2026-11-23`, `2026/11/23`, `2026.11.23` or `2026年11月23日`; a time behind it is
+/// left aside.
+fn read_date(text: &str) -> Option<Timestamp> {
+    let day = text.split([' ', 'T']).next()?.trim_end_matches('日');
+    let mut parts = day.split(['-', '/', '.', '年', '月']).map(str::trim);
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    let year = year.parse::<i16>().ok().filter(|year| (2_000..2_100).contains(year))?;
+    let date = jiff::civil::Date::new(year, month.parse().ok()?, day.parse().ok()?).ok()?;
+    let zoned = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    parts.next().is_none().then(|| Timestamp(zoned.timestamp().as_millisecond()))
+}
+
 /// Where the columns stand in a table.
 struct Header {
     /// The position of each column.
@@ -149,6 +171,7 @@ pub fn read_rows(
             Err(fault) => report(fault),
         }
     }
+    reading.check_downstream();
     reading.entries
 }
 
@@ -258,6 +281,28 @@ impl Reading<'_> {
         self.seen.addresses.insert(address, number);
         let note = row.text(Column::Note).into_owned();
         self.entries.push(Entry { row: number, device, note });
+    }
+
+    /// Water cannot flow to what is not there: such a device is read as if nothing stood downstream of it.
+    fn check_downstream(&mut self) {
+        for Entry { row, device, .. } in &mut self.entries {
+            let is_itself = device.downstream == device.id;
+            if device.downstream.is_empty() || (!is_itself && self.seen.ids.contains_key(&device.downstream)) {
+                continue;
+            }
+            let position = self.header.positions[Column::Downstream as usize];
+            let heading = position.map(|position| self.header.headings[position].clone());
+            let what = if is_itself { "water does not flow to where it is" } else { "no row has this id" };
+            let mend = "write the id of the next level sensor or river gauge downstream, or leave it empty";
+            self.problems.push(Problem {
+                file: self.file.to_owned(),
+                line: *row,
+                key: heading.unwrap_or_else(|| Column::Downstream.name().to_owned()),
+                value: std::mem::take(&mut device.downstream),
+                what: what.to_owned(),
+                mend: mend.to_owned(),
+            });
+        }
     }
 }
 
@@ -378,6 +423,39 @@ impl<'a> Row<'a> {
         })
     }
 
+    /// The tags, sorted, each once.
+    fn tags(&self) -> Result<Vec<String>, ()> {
+        split_tags(&self.text(Column::Tags)).map_err(|fault| {
+            let (what, mend) = match fault {
+                TagFault::TooMany(count) => (
+                    format!("{count} tags, and a device has at most {TAGS_MAX}"),
+                    "keep those that something goes by: an override, a group, a view".to_owned(),
+                ),
+                TagFault::TooLong(tag) => (
+                    format!("the tag {tag:?} has more than {TAG_CHARACTERS_MAX} characters"),
+                    "write a word; what is longer belongs into the note".to_owned(),
+                ),
+                TagFault::Strange(tag) => (
+                    format!("the tag {tag:?} has a sign that a tag cannot have"),
+                    "write letters, digits, `-`, `_`, `.`, `/` and `:`; between tags a semicolon".to_owned(),
+                ),
+            };
+            self.problem(Column::Tags, &what, &mend);
+        })
+    }
+
+    /// The day on which the battery was put in.
+    fn battery_since(&self) -> Result<Option<Timestamp>, ()> {
+        let text = self.text(Column::BatterySince);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        read_date(&text).map(Some).ok_or_else(|| {
+            let mend = "write the day as 2026-11-23, or leave it empty";
+            self.problem(Column::BatterySince, "this is not a day from 2000 to 2099", mend);
+        })
+    }
+
     fn profile(&self, known: &Known<'_>) -> Option<u16> {
         let name = self.text(Column::Profile);
         if name.is_empty() {
@@ -450,6 +528,7 @@ impl<'a> Row<'a> {
         let (profile, source, interval) = (self.profile(known), self.source(known), self.interval());
         let registers_from = self.registers_from();
         let (position, datum, service) = (self.position(), self.datum(known.datum), self.service());
+        let (tags, battery_since) = (self.tags(), self.battery_since());
         let mount_height_mm = self.number(Column::MountHeightMm, 0.0, 100_000.0);
         let level_offset_mm = self.number(Column::LevelOffsetMm, -100_000.0, 100_000.0);
         if !is_sound {
@@ -474,6 +553,9 @@ impl<'a> Row<'a> {
             registers_from: registers_from.ok()?,
             parent: text(Column::Parent),
             service: service.ok()?,
+            tags: tags.ok()?,
+            downstream: text(Column::Downstream),
+            battery_since: battery_since.ok()?,
         };
         // Without the column, which was said once for the whole table.
         (!device.id.is_empty() && !device.address.is_empty()).then_some(device)

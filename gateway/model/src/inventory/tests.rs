@@ -166,6 +166,15 @@ fn words_for_the_service_may_be_chinese_and_any_source_stands_where_none_is_know
 }
 
 #[test]
+fn tags_are_words_of_the_city_s_own_and_a_row_with_a_wrong_one_is_left_out() {
+    let text = "编号,设备模型,地址,标签\nA,cover,a,下穿立交；circuit-7\nB,cover,b,a*\nC,cover,c,\n";
+    let (entries, problems) = read(text.as_bytes());
+    let tags: Vec<String> = entries.iter().map(|entry| entry.device.tags.join(" ")).collect();
+    assert_eq!(tags, ["circuit-7 下穿立交", ""]);
+    assert_eq!((problems[0].line, problems[0].key.as_str(), problems[0].value.as_str()), (3, "标签", "a*"));
+}
+
+#[test]
 fn ten_thousand_rows_keep_their_order() {
     let mut text = "id,profile,address\n".to_owned();
     for number in 0..10_000 {
@@ -189,8 +198,16 @@ fn a_device() -> impl Strategy<Value = Entry> {
     let service =
         prop::sample::select(vec![ServiceState::InService, ServiceState::Commissioning, ServiceState::Maintenance]);
     let numbers = (proptest::option::of(0.0..100_000.0), -1_000.0..1_000.0, proptest::option::of(1_u64..100_000_000));
-    (texts, position, datum, service, numbers, any::<bool>(), 0_u16..2).prop_map(
-        |(texts, position, datum, service, (mount_height_mm, level_offset_mm, interval), has_source, profile)| Entry {
+    let others = (any::<bool>(), 0_u16..2, prop::collection::btree_set("[a-z路0-9:./_-]{1,12}", 0..4));
+    (texts, position, datum, service, numbers, others).prop_map(
+        |(
+            texts,
+            position,
+            datum,
+            service,
+            (mount_height_mm, level_offset_mm, interval),
+            (has_source, profile, tags),
+        )| Entry {
             row: 0,
             note: if texts.4.is_empty() { String::new() } else { format!("{}\n{}", texts.4, "第二行") },
             device: Device {
@@ -208,6 +225,7 @@ fn a_device() -> impl Strategy<Value = Entry> {
                 interval: interval.map(Duration::from_millis),
                 registers_from: if profile == 1 { Some(RegisterTable::Input) } else { None },
                 service,
+                tags: tags.into_iter().collect(),
                 ..Device::default()
             },
         },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::columns::{COLUMNS, Column};
 use super::{Entry, ServiceState};
 use crate::geo::{Datum, convert};
+use crate::time::Timestamp;
 
 /// Decimals of a converted position: a centimetre. What was given is written as it was.
 const DECIMALS: i32 = 7;
@@ -47,6 +48,9 @@ pub fn row_of(entry: &Entry, profile: &str, form: RowForm) -> [String; COLUMNS] 
             ServiceState::InService => String::new(),
             state => state.name().to_owned(),
         },
+        Column::Tags => device.tags.join(";"),
+        Column::Downstream => device.downstream.clone(),
+        Column::BatterySince => device.battery_since.map(date_text).unwrap_or_default(),
         Column::Note => entry.note.clone(),
     })
 }
@@ -59,6 +63,11 @@ pub fn is_number(column: Column) -> bool {
 fn rounded(degrees: f64) -> f64 {
     let factor = 10_f64.powi(DECIMALS);
     (degrees * factor).round() / factor
+}
+
+/// The day, as 2026-11-23.
+fn date_text(since: Timestamp) -> String {
+    since.to_string().chars().take(10).collect()
 }
 
 /// The text that gives this duration again, in the largest units.

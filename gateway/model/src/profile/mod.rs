@@ -1,8 +1,13 @@
 //! Device profiles (设备模型): what a model of device sends, and what is wrong with it when.
 
+mod around;
 mod binary;
 mod codec;
+mod combination;
+mod counts;
 mod csv;
+mod frequency;
+mod load;
 mod parse;
 mod payload;
 mod quality;
@@ -11,6 +16,8 @@ mod rehearsal;
 mod rule_test;
 mod rules;
 mod sparkplug;
+mod unusual;
+mod upkeep;
 mod walk;
 
 use std::fmt;
@@ -19,6 +26,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use around::{Around, Downstream, Weather};
 pub use binary::{
     BinaryBlock, BinaryChannel, BinaryField, BinaryFormat, BinaryMessage, BinaryPart, BinaryPlace, BinaryType,
     BlockLength, ByteTest, Endian, MessageTest, PartRows, PartTest, Repeat,
@@ -27,10 +35,16 @@ pub use codec::{
     CODEC_BUDGET_DEFAULT, CODEC_HEAP_BYTES_DEFAULT, CODEC_PORT_DEFAULT, CODEC_SOURCE_BYTES_MAX, CodecFormat,
     CodecOutput, NamedValues,
 };
+pub use combination::{
+    COMBINATION_PARTS_MAX, COMBINATION_POINTS_MAX, Combination, EXPRESSION_BYTES_MAX, Operand, Relation, Test, Word,
+};
+pub use counts::{AMOUNT_PARTS, Amount, CHANGES_MAX, Counts, Flapping, Shift};
 pub use csv::{CsvColumn, CsvFormat, CsvLayout};
+pub use frequency::{Frequency, Hits};
+pub use load::{LOAD_SETTINGS_MAX, LOAD_SWITCHES_MAX, Load, LoadGoal, SPIKE_READINGS_MAX, SPIKE_TIMES_MAX, Spikes};
 pub use parse::{
-    Document, Layer, Scripts, Shelf, detector_rule_names, no_scripts, parse_profile, parse_profile_text,
-    parse_profile_text_with, parse_profile_with,
+    Chosen, Document, Laid, Layer, OVERRIDES_MAX, Overridable, Override, Scripts, Shelf, detector_rule_names,
+    no_scripts, parse_overrides, parse_profile, parse_profile_text, parse_profile_text_with, parse_profile_with,
 };
 pub use payload::{DocumentFormat, HistoryList, Newest};
 pub use quality::{
@@ -45,10 +59,15 @@ pub use registers::{
 pub use rehearsal::REHEARSAL_TIME_KEY;
 pub use rule_test::{Check, ExpectedAlarm, RuleTest, Slot, TestDevice, TestMask};
 pub use rules::{
-    Baseline, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Habit, Light, Rise, TREND_DAYS_MAX,
-    TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
+    Baseline, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Habit, Light, Measure, Rhythm, Rise,
+    TREND_DAYS_MAX, TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
 };
 pub use sparkplug::SparkplugFormat;
+pub use unusual::{
+    LearnerMode, UNUSUAL_SCORE_DEFAULT, UNUSUAL_SCORE_MAX, UNUSUAL_SCORE_MIN, Unusual, WARM_UP_READINGS_DEFAULT,
+    WARM_UP_READINGS_MAX, WARM_UP_READINGS_MIN,
+};
+pub use upkeep::{Battery, Charge, Knee, Losses, Warmth};
 pub use walk::WalkTrigger;
 
 use crate::alarm::Severity;
@@ -86,6 +105,8 @@ pub struct Profile {
     pub samples: Vec<Sample>,
     /// What shows in a walk test that it works; empty for what [`Profile::walk_triggers`] gives by itself.
     pub walk_test: Vec<WalkTrigger>,
+    /// Names of the overrides that were laid over it, in their order; none for the profile as its file has it.
+    pub overrides: Vec<String>,
     /// Series of readings with the alarms that must come of them; not stored, since they change nothing.
     #[serde(skip)]
     pub tests: Vec<RuleTest>,
@@ -103,6 +124,16 @@ impl Profile {
         let mut hash = content_hash(&bytes);
         hash.truncate(HASH_DIGITS);
         hash
+    }
+
+    /// Its name, with the overrides that were laid over it: `json-level + low-road`.
+    pub fn title(&self) -> String {
+        let mut title = self.name.clone();
+        for name in &self.overrides {
+            title.push_str(" + ");
+            title.push_str(name);
+        }
+        title
     }
 
     /// Gives what is told or judged by local time the zone of the site, where the profile names none.
@@ -332,6 +363,8 @@ pub struct Condition {
     pub opens_case: bool,
     /// Whether life is at risk, so that suspect readings alone raise it; by default when the detector is critical.
     pub life: Option<bool>,
+    /// A permit explains it for so long at most; `None` for as long as the permit lasts.
+    pub permit_at_most: Option<Duration>,
 }
 
 /// One rule that finds a condition. A condition stands while any of its detectors does.
@@ -357,12 +390,27 @@ pub struct Detector {
     pub during: Option<During>,
     /// IANA name of the zone that its hours and days are of; `None` until the site's own is put in.
     pub zone: Option<String>,
+    /// What it is called, so that another profile or an override can change it; or empty.
+    pub name: String,
+    /// What must be so around the device for it to find something.
+    pub around: Option<Around>,
 }
 
 impl Detector {
     /// Whether it asks for the hour or day at its place.
     pub fn goes_by_the_clock(&self) -> bool {
-        self.during.is_some() || matches!(self.rule, Rule::Deviation(_) | Rule::Trend(_))
+        let counts_nights = matches!(&self.rule, Rule::Load(Load { goal: LoadGoal::Outside { .. }, .. }));
+        self.during.is_some()
+            || counts_nights
+            || matches!(
+                self.rule,
+                Rule::Deviation(_)
+                    | Rule::Trend(_)
+                    | Rule::Battery(_)
+                    | Rule::Shift(_)
+                    | Rule::Unusual(_)
+                    | Rule::Frequency(_)
+            )
     }
 }
 
@@ -426,6 +474,28 @@ pub enum Rule {
     Trend(Trend),
     /// A number that is far from where it rests.
     Baseline(Baseline),
+    /// A number that is as it never was before.
+    Unusual(Unusual),
+    /// A battery that comes to its end.
+    Battery(Battery),
+    /// Uplinks that never came.
+    Losses(Losses),
+    /// How much has come in a time.
+    Amount(Amount),
+    /// A contact or word that changes to and fro.
+    Flapping(Flapping),
+    /// A number that has left what it was, little by little.
+    Shift(Shift),
+    /// Events that are counted: far more than are usual at this hour of the week.
+    Frequency(Frequency),
+    /// Points that are wrong together, each test written on its own.
+    Combination(Combination),
+    /// The same, as an expression.
+    Expression(Combination),
+    /// A number that jumps and comes back.
+    Spike(Spikes),
+    /// A lamp that draws what it should not.
+    Load(Load),
 }
 
 impl Rule {
@@ -441,6 +511,25 @@ impl Rule {
             Rule::Deviation(_) => "deviation",
             Rule::Trend(_) => "trend",
             Rule::Baseline(_) => "baseline",
+            Rule::Frequency(_) => "frequency",
+            Rule::Unusual(_) => "unusual",
+            Rule::Battery(_) => "battery",
+            Rule::Losses(_) => "losses",
+            Rule::Amount(_) => "amount",
+            Rule::Flapping(_) => "flapping",
+            Rule::Shift(_) => "shift",
+            Rule::Combination(_) => "combination",
+            Rule::Expression(_) => "expression",
+            Rule::Spike(_) => "spike",
+            Rule::Load(_) => "load",
+        }
+    }
+
+    /// What several points say together, of rules that ask for that.
+    pub fn combination(&self) -> Option<&Combination> {
+        match self {
+            Rule::Combination(combination) | Rule::Expression(combination) => Some(combination),
+            _ => None,
         }
     }
 }
@@ -494,6 +583,8 @@ pub enum GuardTest {
     Above(f64),
     /// A number at or below this.
     Below(f64),
+    /// It had a value once and has none now: an echo that is lost.
+    Lost,
 }
 
 /// A captured frame with what it must give.

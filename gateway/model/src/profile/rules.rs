@@ -61,7 +61,9 @@ pub struct Forecast {
 pub struct Deviation {
     /// Which side is wrong.
     pub side: Side,
-    /// Raised at so many spreads from the usual value ...
+    /// Whether the limits are spreads or multiples.
+    pub measure: Measure,
+    /// Raised at so many spreads from the usual value, or at so many times it, ...
     pub raise: f64,
     /// ... and over at so many.
     pub clear: f64,
@@ -69,10 +71,32 @@ pub struct Deviation {
     pub least: f64,
     /// Whether Saturdays and Sundays have a rhythm of their own.
     pub weekend: Weekend,
-    /// An hour is judged after it was learnt on so many days.
+    /// Whether each hour has a usual value of its own.
+    pub rhythm: Rhythm,
+    /// An hour is judged after it was learnt on so many days; without a rhythm, after so many hours.
     pub warm_up: u8,
     /// What is usual is learnt only while all of these hold.
     pub learn_when: Vec<Guard>,
+}
+
+/// What the limits of a deviation are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Spreads from the usual value.
+    Spreads,
+    /// Multiples of the usual value.
+    Times,
+}
+
+/// Whether each hour has a usual value of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rhythm {
+    /// Each hour of the day has.
+    Hours,
+    /// All hours have one, as in the rain, which keeps none.
+    None,
 }
 
 /// Whether Saturdays and Sundays have a rhythm of their own.
@@ -138,6 +162,8 @@ pub enum DayValue {
 pub struct Baseline {
     /// Raised so far from its place, in the point's unit, to either side ...
     pub above: f64,
+    /// ... up to so far; what is further away is for another rule to find.
+    pub below: Option<f64>,
     /// ... and over so far from it.
     pub clear: f64,
     /// The place is the middle of so many quiet readings.

@@ -83,7 +83,7 @@ pub fn predict(site: &Site) -> Schema {
         let profile = site.profile_of(device);
         let seen = measurements.entry(profile.kind.name()).or_default();
         seen.add_device(device, &profile.name);
-        if !seen.profiles.insert(&profile.name) {
+        if !seen.profiles.insert(device.profile) {
             continue;
         }
         for point in &profile.points {
@@ -110,7 +110,7 @@ pub fn predict(site: &Site) -> Schema {
 #[derive(Default)]
 struct Seen<'a> {
     tag_sets: BTreeSet<[&'a str; 4]>,
-    profiles: BTreeSet<&'a str>,
+    profiles: BTreeSet<u16>,
     /// Field -> the profile that gave it first, and its type.
     fields: BTreeMap<String, (&'a str, &'static str)>,
 }

@@ -78,6 +78,7 @@ pub(super) fn site_of(profile: &str, points: Vec<Point>, devices: Vec<Device>) -
         detectors: Vec::new(),
         samples: Vec::new(),
         walk_test: Vec::new(),
+        overrides: Vec::new(),
         tests: Vec::new(),
     };
     Arc::new(Site::new(SiteFacts::new("test", vec![Arc::new(profile)], devices)))

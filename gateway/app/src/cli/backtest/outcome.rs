@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kerbside_model::{Alarm, AlarmState, Case, Cause, Effects, Flag, Site, Timestamp, Value};
+use kerbside_model::{Alarm, AlarmState, Case, Cause, Effects, Flag, Severity, Site, Timestamp, Value};
 
 use super::trace::Trace;
 
@@ -14,6 +14,8 @@ const RECORDS_MAX: usize = 200_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
     alarms: BTreeMap<String, Alarm>,
+    /// Of alarms that became worse: from when on they had which severity, the first one included.
+    grades: BTreeMap<String, Vec<(Timestamp, Severity)>>,
     cases: BTreeMap<String, Case>,
     /// Alarms that were ever raised, also those that are not kept.
     pub(super) raised: u64,
@@ -52,6 +54,11 @@ impl Outcome {
         alarms
     }
 
+    /// The severities of an alarm, each from when on.
+    pub(super) fn grades(&self, alarm: &Alarm) -> Vec<(Timestamp, Severity)> {
+        self.grades.get(&alarm.id).cloned().unwrap_or_else(|| vec![(alarm.opened_at, alarm.severity)])
+    }
+
     /// Every case that would have been opened, by begin.
     pub(super) fn cases(&self) -> Vec<&Case> {
         let mut cases: Vec<&Case> = self.cases.values().collect();
@@ -69,9 +76,15 @@ impl Outcome {
         self.undecoded += effects.counts.frames_undecoded.iter().sum::<u64>();
         self.count(site, &effects, &is_wanted);
         for alarm in effects.alarms.into_iter().filter(|alarm| is_wanted(&alarm.device)) {
-            let is_new = !self.alarms.contains_key(&alarm.id);
-            self.raised += u64::from(is_new && alarm.state != AlarmState::Cleared);
-            if !is_new || self.alarms.len() < RECORDS_MAX {
+            let known = self.alarms.get(&alarm.id);
+            self.raised += u64::from(known.is_none() && alarm.state != AlarmState::Cleared);
+            if let Some(known) = known.filter(|known| known.severity != alarm.severity) {
+                let grades = self.grades.entry(alarm.id.clone());
+                grades
+                    .or_insert_with(|| vec![(known.opened_at, known.severity)])
+                    .push((alarm.updated_at, alarm.severity));
+            }
+            if known.is_some() || self.alarms.len() < RECORDS_MAX {
                 self.alarms.insert(alarm.id.clone(), alarm);
             }
         }

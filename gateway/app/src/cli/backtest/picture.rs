@@ -203,21 +203,25 @@ fn lane(svg: &mut String, canvas: &Canvas, side: &Drawn<'_>, device: &str, condi
         ),
     );
     for alarm in alarms.filter(|alarm| alarm.condition == condition) {
-        let (from, until) = (canvas.x(alarm.opened_at), canvas.x(end_of(alarm, canvas)));
-        line(
-            svg,
-            format_args!(
-                "<rect x=\"{from:.1}\" y=\"{}\" width=\"{:.1}\" height=\"{}\" fill=\"{}\"><title>{} {}\n{}\n{}</title></rect>",
-                top + 3.0,
-                (until - from).max(2.0),
-                LANE - 6.0,
-                colour(alarm.severity),
-                escape(&title_zh),
-                canvas.spelt(alarm.opened_at, "%Y-%m-%d %H:%M:%S"),
-                escape(&alarm.explanation_zh),
-                escape(&alarm.explanation)
-            ),
-        );
+        let mut until = canvas.x(end_of(alarm, canvas));
+        for (at, severity) in side.outcome.grades(alarm).into_iter().rev() {
+            let from = canvas.x(at);
+            line(
+                svg,
+                format_args!(
+                    "<rect x=\"{from:.1}\" y=\"{}\" width=\"{:.1}\" height=\"{}\" fill=\"{}\"><title>{} {}\n{}\n{}</title></rect>",
+                    top + 3.0,
+                    (until - from).max(2.0),
+                    LANE - 6.0,
+                    colour(severity),
+                    escape(&title_zh),
+                    canvas.spelt(at, "%Y-%m-%d %H:%M:%S"),
+                    escape(&alarm.explanation_zh),
+                    escape(&alarm.explanation)
+                ),
+            );
+            until = from;
+        }
     }
 }
 

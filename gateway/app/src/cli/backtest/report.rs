@@ -116,7 +116,7 @@ impl Report<'_> {
     fn listed(&self) -> Vec<String> {
         let mut lines = Vec::new();
         match self.sides.as_slice() {
-            [(_, only)] => self.list(&mut lines, "alarms", &only.alarms(), only.last_at),
+            [(_, only)] => self.list(&mut lines, "alarms", &only.alarms(), only),
             [(title, one), (other_title, other)] => {
                 let (ours, theirs) = (one.alarms(), other.alarms());
                 let missing = |from: &[&Alarm], alarm: &Alarm| {
@@ -126,19 +126,19 @@ impl Report<'_> {
                 };
                 let only_ours: Vec<&Alarm> = ours.iter().copied().filter(|alarm| missing(&theirs, alarm)).collect();
                 let only_theirs: Vec<&Alarm> = theirs.iter().copied().filter(|alarm| missing(&ours, alarm)).collect();
-                self.list(&mut lines, &format!("only {title}"), &only_ours, one.last_at);
-                self.list(&mut lines, &format!("only {other_title}"), &only_theirs, other.last_at);
+                self.list(&mut lines, &format!("only {title}"), &only_ours, one);
+                self.list(&mut lines, &format!("only {other_title}"), &only_theirs, other);
             }
             _ => {}
         }
         lines
     }
 
-    fn list(&self, lines: &mut Vec<String>, title: &str, alarms: &[&Alarm], last_at: Option<Timestamp>) {
+    fn list(&self, lines: &mut Vec<String>, title: &str, alarms: &[&Alarm], outcome: &Outcome) {
         lines.push(format!("{title}: {}", alarms.len()));
         let shown = if self.is_whole { alarms.len() } else { LISTED };
         for alarm in alarms.iter().take(shown) {
-            let end = alarm.cleared_at.or(last_at).unwrap_or(alarm.opened_at);
+            let end = alarm.cleared_at.or(outcome.last_at).unwrap_or(alarm.opened_at);
             let minutes = end.since(alarm.opened_at).as_secs().div_ceil(60);
             let open = if alarm.cleared_at.is_some() { "" } else { ", still standing" };
             lines.push(format!(
@@ -146,7 +146,7 @@ impl Report<'_> {
                 alarm.opened_at,
                 alarm.device,
                 alarm.condition,
-                alarm.severity.name(),
+                grades(&outcome.grades(alarm)),
                 alarm.explanation
             ));
         }
@@ -200,10 +200,23 @@ fn flags(outcome: &Outcome) -> Vec<String> {
     lines
 }
 
+/// `notice`, or `notice, major from TIME` where it became worse.
+fn grades(grades: &[(Timestamp, Severity)]) -> String {
+    let mut words = Vec::new();
+    for (position, (at, severity)) in grades.iter().enumerate() {
+        match position {
+            0 => words.push(severity.name().to_owned()),
+            _ => words.push(format!("{} from {at}", severity.name())),
+        }
+    }
+    words.join(", ")
+}
+
 fn side(title: &str, outcome: &Outcome, score: Option<&Score>) -> Value {
     let alarm = |alarm: &&Alarm| {
         json!({
             "id": alarm.id, "device": alarm.device, "condition": alarm.condition, "severity": alarm.severity,
+            "grades": outcome.grades(alarm).iter().map(|(at, severity)| json!({ "from": at, "severity": severity })).collect::<Vec<Value>>(),
             "opened_at": alarm.opened_at, "cleared_at": alarm.cleared_at, "explanation": alarm.explanation,
             "explanation_zh": alarm.explanation_zh, "suppressed": alarm.suppressed, "case_id": alarm.case_id,
         })

@@ -83,7 +83,9 @@ impl Side {
         let mut own = Arc::clone(site);
         if let Some(profile) = &self.replacing {
             let mut facts: SiteFacts = own.facts().clone();
-            for known in facts.profiles.iter_mut().filter(|known| known.name == profile.name) {
+            // Devices with overrides keep what their site made of the profile then.
+            let is_plain = |known: &&mut Arc<Profile>| known.name == profile.name && known.overrides.is_empty();
+            for known in facts.profiles.iter_mut().filter(is_plain) {
                 *known = Arc::clone(profile);
             }
             own = Arc::new(Site::new(facts));

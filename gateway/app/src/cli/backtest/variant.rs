@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use kerbside_model::document::{closest, parse_duration};
-use kerbside_model::profile::{Detector, Profile, Rule, Side};
+use kerbside_model::profile::{Detector, Profile, Rule, Side, UNUSUAL_SCORE_MAX, UNUSUAL_SCORE_MIN};
 use kerbside_model::site::SiteFacts;
 use kerbside_model::{Severity, Site};
 
@@ -144,6 +144,8 @@ fn takes(detector: &Detector, key: &str) -> bool {
         (Rule::Deviation(_), "raise" | "clear" | "least") => true,
         (Rule::Trend(_), "total") => true,
         (Rule::Baseline(_), "above" | "clear") => true,
+        (Rule::Unusual(_), "score" | "rest") => true,
+        (Rule::Frequency(_), "times" | "least" | "for") => true,
         _ => false,
     }
 }
@@ -190,6 +192,14 @@ fn put(detector: &mut Detector, change: &Change) -> anyhow::Result<()> {
         ("total", Rule::Trend(trend)) => trend.total = number()?,
         ("above", Rule::Baseline(baseline)) => baseline.above = number()?,
         ("clear", Rule::Baseline(baseline)) => baseline.clear = number()?,
+        ("score", Rule::Unusual(unusual)) => (unusual.score, unusual.false_per_month) = (number()?, None),
+        ("rest", Rule::Unusual(unusual)) => match value.parse::<u32>().ok().filter(|rest| *rest > 0) {
+            Some(rest) => unusual.rest = rest,
+            None => bail!("set {text}: {value:?} is not a whole number from 1"),
+        },
+        ("times", Rule::Frequency(frequency)) => frequency.times = number()?,
+        ("least", Rule::Frequency(frequency)) => frequency.least = number()?,
+        ("for", Rule::Frequency(frequency)) => frequency.lasts = span()?,
         ("after", Rule::Silence { after, .. }) => *after = Some(span()?),
         (_, Rule::Threshold { raise, .. } | Rule::Rate { raise, .. }) => *raise = number()?,
         (key, rule) => bail!("set {text}: a {} has no {key}", rule.name()),
@@ -221,6 +231,12 @@ fn check(detector: &Detector, text: &str) -> anyhow::Result<()> {
         Rule::Baseline(baseline) if baseline.clear >= baseline.above => {
             let (above, clear) = (baseline.above, baseline.clear);
             bail!("set {text}: it is raised at {above} and would be over at {clear}; set `clear` first");
+        }
+        Rule::Frequency(frequency) if frequency.times <= 1.0 || frequency.least <= 0.0 => {
+            bail!("set {text}: `times` of a frequency is above 1 and `least` above 0");
+        }
+        Rule::Unusual(unusual) if !(UNUSUAL_SCORE_MIN..=UNUSUAL_SCORE_MAX).contains(&unusual.score) => {
+            bail!("set {text}: a score is from {UNUSUAL_SCORE_MIN} (often) to {UNUSUAL_SCORE_MAX} (hardly ever)");
         }
         Rule::Forecast(forecast) if forecast.window.is_zero() || forecast.least <= 0.0 => {
             bail!("set {text}: `window` and `least` of a forecast are above 0");

@@ -140,6 +140,7 @@ fn geojson(entries: &[(Entry, String)]) -> Value {
                 "unit": device.unit,
                 "parent": device.parent,
                 "service": device.service,
+                "tags": device.tags,
             },
         })
     };

@@ -70,9 +70,14 @@ fn yaml_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Whether a word is a path and not a name.
+pub(super) fn is_file(name: &str) -> bool {
+    name.contains('/') || name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
 /// The profile of a file, or the shipped one of a name.
 pub(in crate::cli) fn find(name: &str) -> anyhow::Result<Result<Arc<Profile>, Vec<Problem>>> {
-    if name.contains('/') || name.ends_with(".yaml") || name.ends_with(".yml") {
+    if is_file(name) {
         let problems = Problems::default();
         let found = of_paths(&[PathBuf::from(name)], &problems)?;
         return Ok(found.into_iter().next().ok_or_else(|| problems.into_sorted()));

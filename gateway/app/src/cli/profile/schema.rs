@@ -85,7 +85,8 @@ mod tests {
                  - {{condition: c, severity: minor, deviation: {{point: a, above: 2, least: 1, learn_when: [{{point: a, \
                  above: 1}}]}}, during: {{hours: '22:00-06:00', weekdays: [mon], months: [6, 9], light: night}}}}\n  \
                  - {{condition: c, severity: minor, trend: {{point: a, rising: 2, per: 7d, total: 1}}}}\n  \
-                 - {{condition: c, severity: minor, baseline: {{point: a, above: 10, clear: 5}}}}\n\
+                 - {{condition: c, severity: minor, baseline: {{point: a, above: 10, clear: 5}}}}\n  \
+                 - {{condition: unusual, unusual: {{point: a, learn_when: [{{point: a, above: 1}}]}}}}\n\
                  samples:\n  - {{name: s, text: '', error: x}}\n  - {{name: t, text: '', readings: {{a: 1}}, \
                  history: [{{before: 1m, readings: {{a: 1}}}}]}}\n"
             );
@@ -108,7 +109,9 @@ mod tests {
         let child = node(
             "c",
             "profile: c\nextends: json-level\nversion: 1\npayload: {time: {path: t, unit: s}}\n\
-                               without: {points: [battery_v], samples: [x]}\npoints: [{name: level_mm, path: lvl}]\n",
+                               without: {points: [battery_v], samples: [x]}\npoints: [{name: level_mm, path: lvl}]\n\
+                               detectors:\n  - {name: flooded_deep, threshold: {above: 200}}\n  \
+                               - {condition: silent, silence: {missed: 4}}\n",
         );
         assert_eq!(complaints(&validator, &child.to_json()), Vec::<String>::new());
         let alone = node("a", "profile: a\nversion: 1\npoints: [{name: level_mm, path: lvl}]\n");

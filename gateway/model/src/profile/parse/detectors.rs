@@ -3,17 +3,43 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::around::read_around;
+use super::counts::{read_amount, read_flapping, read_shift};
+use super::frequency::read_frequency;
+use super::load::{read_load, read_spikes};
 use super::points::unknown_point_mend;
 use super::rules::{positive, read_baseline, read_deviation, read_during, read_forecast, read_habit, read_trend};
 use super::scalar::value_of_point;
+use super::unusual::read_unusual;
+use super::upkeep::{read_battery, read_losses};
 use super::{Place, Report, check_element_count, check_snake_name};
 use crate::alarm::Severity;
 use crate::document::{NodeKind, Section, closest};
 use crate::profile::{Approach, Condition, Detector, Guard, GuardTest, Jump, Point, Rise, Rule, Side, ValueType};
 use crate::vocabulary;
 
-const RULE_NAMES: [&str; 9] =
-    ["threshold", "state", "rate", "flatline", "silence", "forecast", "deviation", "trend", "baseline"];
+const RULE_NAMES: [&str; 20] = [
+    "threshold",
+    "state",
+    "rate",
+    "flatline",
+    "silence",
+    "forecast",
+    "deviation",
+    "trend",
+    "baseline",
+    "unusual",
+    "frequency",
+    "battery",
+    "losses",
+    "amount",
+    "flapping",
+    "shift",
+    "combination",
+    "expression",
+    "spike",
+    "load",
+];
 /// A rule that needs more readings than this in a row is better served by `hold`.
 const COUNT_MAX: i64 = 1_000;
 /// Readings further apart than this many times `per` say nothing about a rate, unless `gap_max` says otherwise.
@@ -51,7 +77,12 @@ pub(super) fn read_detectors(
             has_interval: section.has("interval"),
             report,
         };
-        detectors.push(reader.read(u16::try_from(position).unwrap_or(u16::MAX)));
+        let detector = reader.read(u16::try_from(position).unwrap_or(u16::MAX));
+        check_suspicion(&detector_section, &detector, &name, &declared);
+        if detectors.iter().any(|other| other.name == detector.name && !detector.name.is_empty()) {
+            detector_section.problem("name", &detector.name, "another detector has this name", "give each its own");
+        }
+        detectors.push(detector);
         detector_section.finish();
     }
     for name in found_anyway {
@@ -75,12 +106,24 @@ pub(super) fn read_detectors(
     (conditions, detectors)
 }
 
+/// What is only unusual sends nobody out, unless the profile says so in as many words.
+fn check_suspicion(section: &Section<'_>, detector: &Detector, condition: &str, declared: &[Declaration]) {
+    let is_said = declared.iter().any(|other| other.name == condition && other.opens_case.is_some());
+    if matches!(detector.rule, Rule::Unusual(_)) && detector.severity > Severity::Notice && !is_said {
+        let mend = format!(
+            "write `severity: notice`, or under `conditions` `{{name: {condition}, opens_case: true}}` (or false)"
+        );
+        section.problem("severity", detector.severity.name(), "what is only unusual opens no case by itself", mend);
+    }
+}
+
 /// One entry of `conditions`.
 struct Declaration {
     name: String,
     title: Option<(String, String)>,
     opens_case: Option<bool>,
     life: Option<bool>,
+    permit_at_most: Option<Duration>,
     line: usize,
     key: String,
 }
@@ -102,10 +145,25 @@ fn read_conditions(section: &Section<'_>) -> Vec<Declaration> {
         let (line, key) = (condition.line(), condition.path_of("name"));
         let opens_case = condition.boolean("opens_case");
         let life = condition.boolean("life");
+        let permit_at_most = read_permit_at_most(&condition, &name);
         condition.finish();
-        declared.push(Declaration { name, title, opens_case, life, line, key });
+        declared.push(Declaration { name, title, opens_case, life, permit_at_most, line, key });
     }
     declared
+}
+
+/// For how long a permit explains what it explains.
+fn read_permit_at_most(condition: &Section<'_>, name: &str) -> Option<Duration> {
+    let at_most = condition.duration("permit_at_most")?;
+    if at_most.is_zero() {
+        let mend = "write a time such as 4h, or leave it out";
+        condition.problem("permit_at_most", "0", "a permit that explains nothing is none", mend);
+    }
+    if !vocabulary::is_explained_by_permit(name) {
+        let what = "a permit never explains this condition";
+        condition.problem("permit_at_most", name, what, "leave `permit_at_most` out");
+    }
+    Some(at_most)
 }
 
 fn read_title(title: Section<'_>) -> (String, String) {
@@ -131,23 +189,33 @@ fn read_condition_name(detector: &Section<'_>, declared: &[Declaration]) -> Stri
     name
 }
 
+/// What the detector is called, or nothing.
+fn read_name(detector: &Section<'_>) -> String {
+    let name = detector.text("name").unwrap_or_default();
+    check_snake_name(detector, "name", &name, "surcharged_watch");
+    name
+}
+
 fn condition(name: &Arc<str>, position: usize, declared: &[Declaration], detectors: &[Detector]) -> Condition {
     let declaration = declared.iter().find(|declaration| declaration.name == **name);
     let canonical = vocabulary::condition(name).map(|term| (term.en.to_owned(), term.zh.to_owned()));
     let title = declaration.and_then(|declaration| declaration.title.clone()).or(canonical);
     let (title, title_zh) = title.unwrap_or_default();
     // A notice is worth knowing; nobody is sent out for it.
-    let is_more_than_notice = detectors
-        .iter()
-        .any(|detector| usize::from(detector.condition) == position && detector.severity > Severity::Notice);
+    let is_more_than_notice = detectors.iter().any(|detector| {
+        usize::from(detector.condition) == position
+            && detector.severity > Severity::Notice
+            && !matches!(detector.rule, Rule::Unusual(_))
+    });
     let opens_case = declaration.and_then(|declaration| declaration.opens_case).unwrap_or(is_more_than_notice);
     let life = declaration.and_then(|declaration| declaration.life);
-    Condition { name: Arc::clone(name), title, title_zh, opens_case, life }
+    let permit_at_most = declaration.and_then(|declaration| declaration.permit_at_most);
+    Condition { name: Arc::clone(name), title, title_zh, opens_case, life, permit_at_most }
 }
 
-struct DetectorReader<'a> {
+pub(super) struct DetectorReader<'a> {
     section: &'a Section<'a>,
-    points: &'a [Point],
+    pub(super) points: &'a [Point],
     /// None also when it is written wrong, which was reported already.
     interval: Option<Duration>,
     has_interval: bool,
@@ -157,7 +225,8 @@ struct DetectorReader<'a> {
 impl DetectorReader<'_> {
     fn read(&self, condition: u16) -> Detector {
         let section = self.section;
-        if !section.has("severity") {
+        // What is only unusual is a note, unless the profile says more.
+        if !section.has("severity") && !section.has("unusual") {
             section.missing("severity", "write notice, minor, major or critical");
         }
         let severities = Severity::ALL.map(|severity| (severity.name(), severity));
@@ -177,6 +246,8 @@ impl DetectorReader<'_> {
             when: self.read_guards(section, "when"),
             during: read_during(section),
             zone: None,
+            name: read_name(section),
+            around: read_around(section),
         }
     }
 
@@ -206,6 +277,16 @@ impl DetectorReader<'_> {
             rule.finish();
             return (None, silence);
         }
+        if name == "losses" {
+            let losses = read_losses(&rule).map(Rule::Losses);
+            rule.finish();
+            return (None, losses.unwrap_or(placeholder.1));
+        }
+        if name == "combination" || name == "expression" {
+            let read = self.read_together(name, &rule);
+            rule.finish();
+            return read.unwrap_or(placeholder);
+        }
         let found = self.read_point(&rule, "point");
         let point = found.map(|(_, point)| point);
         let read = match name {
@@ -213,13 +294,22 @@ impl DetectorReader<'_> {
             "state" => self.read_state(&rule, point),
             "rate" => self.read_rate(&rule, point),
             "flatline" => self.read_flatline(&rule, point),
+            "flapping" => read_flapping(&rule).map(Rule::Flapping),
+            "spike" => {
+                self.check_number(&rule, point, name);
+                read_spikes(&rule).map(Rule::Spike)
+            }
+            "load" => {
+                self.check_number(&rule, point, name);
+                read_load(&rule, self.points).map(Rule::Load)
+            }
             _ => self.read_course(name, &rule, point),
         };
         rule.finish();
         (found.map(|(position, _)| position), read.unwrap_or(placeholder.1))
     }
 
-    fn read_point(&self, rule: &Section<'_>, key: &'static str) -> Option<(u16, &Point)> {
+    pub(super) fn read_point(&self, rule: &Section<'_>, key: &'static str) -> Option<(u16, &Point)> {
         let name = rule.required_text(key, "write the name of the point that this rule watches");
         if name.is_empty() {
             return None;
@@ -361,12 +451,23 @@ impl DetectorReader<'_> {
             }
             return Some(Rule::Forecast(forecast));
         }
-        if name == "baseline" {
-            return read_baseline(rule).map(Rule::Baseline);
+        match name {
+            "baseline" => return read_baseline(rule).map(Rule::Baseline),
+            "battery" => return read_battery(self, rule, point).map(Rule::Battery),
+            "amount" => return read_amount(rule).map(Rule::Amount),
+            _ => {}
+        }
+        if name == "frequency" {
+            return read_frequency(rule).map(Rule::Frequency);
         }
         let guards = self.read_guards(rule, "learn_when");
         match name {
+            "unusual" => {
+                let interval = point.and_then(|point| point.interval).or(self.interval);
+                read_unusual(rule, interval, guards).map(Rule::Unusual)
+            }
             "deviation" => read_deviation(rule, guards).map(Rule::Deviation),
+            "shift" => read_shift(rule, guards).map(Rule::Shift),
             _ => read_trend(rule, guards).map(Rule::Trend),
         }
     }
@@ -421,15 +522,15 @@ impl DetectorReader<'_> {
         Some((key, side, rule.number(key)?))
     }
 
-    fn read_guard(&self, guard: Section<'_>) -> Option<Guard> {
+    pub(super) fn read_guard(&self, guard: Section<'_>) -> Option<Guard> {
         let found = self.read_point(&guard, "point");
-        let tests = ["equals", "above", "below"];
+        let tests = ["equals", "above", "below", "lost"];
         let given: Vec<&'static str> = tests.into_iter().filter(|key| guard.has(key)).collect();
         if given.len() != 1 {
             guard.problem(
                 "",
                 "",
-                "one of equals, above, below is needed",
+                "one of equals, above, below, lost is needed",
                 "write `- {point: water_present, equals: true}`",
             );
         }
@@ -437,6 +538,12 @@ impl DetectorReader<'_> {
             (Some((_, point)), Some("equals")) => guard.node("equals").and_then(|node| {
                 let place = Place { line: node.line, key: guard.path_of("equals") };
                 value_of_point(node, point, &place, self.report).map(GuardTest::Equals)
+            }),
+            (Some(_), Some("lost")) => guard.boolean("lost").and_then(|is_lost| {
+                if !is_lost {
+                    guard.problem("lost", "false", "there is no such test", "write `lost: true`, or leave it out");
+                }
+                is_lost.then_some(GuardTest::Lost)
             }),
             (Some((_, point)), Some(key)) => {
                 self.check_number(&guard, Some(point), key);
@@ -448,7 +555,7 @@ impl DetectorReader<'_> {
         Some(Guard { point: found?.0, test: test? })
     }
 
-    fn check_number(&self, rule: &Section<'_>, point: Option<&Point>, needs: &str) {
+    pub(super) fn check_number(&self, rule: &Section<'_>, point: Option<&Point>, needs: &str) {
         let Some(point) = point.filter(|point| point.value_type != ValueType::Number) else { return };
         let mend = match point.value_type {
             ValueType::Boolean => format!("use `state: {{point: {}, values: [true]}}`", point.name),
@@ -487,7 +594,7 @@ pub(super) fn read_jump(section: &Section<'_>) -> Option<Jump> {
 }
 
 /// Values outside the range are bad and never reach a detector.
-fn check_in_range(rule: &Section<'_>, key: &str, limit: f64, point: Option<&Point>) {
+pub(super) fn check_in_range(rule: &Section<'_>, key: &str, limit: f64, point: Option<&Point>) {
     let Some(range) = point.and_then(|point| point.range) else { return };
     if limit < range.min || limit > range.max {
         rule.problem(

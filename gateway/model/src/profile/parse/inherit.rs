@@ -1,33 +1,17 @@
 //! Profiles that extend others: turns a file with `extends` into a file that stands alone.
 //!
-//! A profile says only what is different from its parent. Keys override those of the parent; points, conditions and
-//! samples are found by their names, detectors by their condition; `without` takes some of the parent's out. What comes
-//! from a parent has the line of `extends`, since problems name the child's file.
+//! A profile says only what is different from its parent; `merge.rs` says what becomes of that. What comes from a parent
+//! has the line of `extends`, since problems name the child's file.
 
 use std::sync::Arc;
 
-use super::points::ORIGIN_KEYS;
-use crate::document::{self, Node, NodeKind, Problem, Problems, Section, closest};
+use super::merge::{Child, Entry, at_line, entries, merged_value, scalar_of, take_out};
+use crate::document::{self, Node, NodeKind, Problem, Problems, closest};
 
 /// A chain of parents that is longer is nobody's work any more.
 const PARENTS_MAX: usize = 8;
 /// Keys that a profile says for itself: they tell it apart from its parent, or show what its own rules do.
 const OWN_KEYS: [&str; 3] = ["profile", "version", "tests"];
-/// Lists whose elements are found by a key: the list, the key, and whether an element is merged with the parent's or
-/// takes the place of all of those.
-const LISTS: [(&str, &str, Merge); 4] = [
-    ("points", "name", Merge::Keys),
-    ("conditions", "name", Merge::Keys),
-    ("detectors", "condition", Merge::Replace),
-    ("samples", "name", Merge::Replace),
-];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Merge {
-    Keys,
-    Replace,
-}
-
 /// Where a profile comes from. An own one may extend the shipped one whose name it bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
@@ -132,21 +116,6 @@ impl Shelf {
     }
 }
 
-fn scalar_of(node: &Node, wanted: &str) -> Option<String> {
-    let (_, _, value) = entries(node).iter().find(|(key, _, _)| key == wanted)?;
-    match &value.kind {
-        NodeKind::Scalar { text, .. } => Some(text.clone()),
-        _ => None,
-    }
-}
-
-fn entries(node: &Node) -> &[(String, usize, Node)] {
-    match &node.kind {
-        NodeKind::Map(entries) => entries,
-        _ => &[],
-    }
-}
-
 /// The line and value of `extends`; `None` outside when it is there and cannot be read.
 fn extends(document: &Document, problems: &Problems) -> Option<Option<(usize, String)>> {
     let Some((_, line, value)) = entries(&document.node).iter().find(|(key, _, _)| key == "extends") else {
@@ -168,23 +137,12 @@ fn extends(document: &Document, problems: &Problems) -> Option<Option<(usize, St
     }
 }
 
-/// The node as if everything in it stood in one line.
-fn at_line(node: &Node, line: usize) -> Node {
-    let kind = match &node.kind {
-        NodeKind::Scalar { .. } => node.kind.clone(),
-        NodeKind::List(items) => NodeKind::List(items.iter().map(|item| at_line(item, line)).collect()),
-        NodeKind::Map(entries) => {
-            NodeKind::Map(entries.iter().map(|(key, _, value)| (key.clone(), line, at_line(value, line))).collect())
-        }
-    };
-    Node { line, kind }
-}
-
 fn merged(document: &Document, mut parent: Node, problems: &Problems) -> Node {
     let child = document.node.as_ref();
+    let over = Child { file: &document.file, node: child, problems };
     let NodeKind::Map(inherited) = &mut parent.kind else { return child.clone() };
     inherited.retain(|(key, _, _)| !OWN_KEYS.contains(&key.as_str()));
-    take_out(document, inherited, problems);
+    take_out(over, inherited);
     let has_other_format = format_of(child).is_some_and(|format| format_in(inherited).is_some_and(|old| old != format));
     if has_other_format {
         // Frames of another format show nothing about this one.
@@ -198,13 +156,7 @@ fn merged(document: &Document, mut parent: Node, problems: &Problems) -> Node {
             inherited.push((key.clone(), *line, value.clone()));
             continue;
         };
-        let list = LISTS.iter().find(|(name, _, _)| name == key);
-        let new = match list {
-            Some((_, by, merge)) => merged_list(old, value, by, *merge),
-            None if key == "payload" => merged_map(old, value),
-            None => value.clone(),
-        };
-        (*old_line, *old) = (*line, new);
+        (*old_line, *old) = (*line, merged_value(over, key, old, value));
     }
     Node { line: child.line, kind: parent.kind }
 }
@@ -213,74 +165,9 @@ fn format_of(node: &Node) -> Option<String> {
     format_in(entries(node))
 }
 
-fn format_in(entries: &[(String, usize, Node)]) -> Option<String> {
+fn format_in(entries: &[Entry]) -> Option<String> {
     let (_, _, payload) = entries.iter().find(|(key, _, _)| key == "payload")?;
     scalar_of(payload, "format")
-}
-
-/// Takes out what `without` names.
-fn take_out(document: &Document, inherited: &mut [(String, usize, Node)], problems: &Problems) {
-    let top = Section::top(&document.file, &document.node, problems);
-    let Some(without) = top.section("without") else { return };
-    for (list, by, _) in LISTS {
-        let names = without.texts(list);
-        let Some((_, _, node)) = inherited.iter_mut().find(|(key, _, _)| key == list) else { continue };
-        let NodeKind::List(items) = &mut node.kind else { continue };
-        for name in names {
-            let before = items.len();
-            items.retain(|item| scalar_of(item, by).as_deref() != Some(name.as_str()));
-            if items.len() == before {
-                let mend = "leave it out: the parent has none of this name";
-                without.problem(list, &name, "there is nothing of this name to take out", mend);
-            }
-        }
-    }
-    without.finish();
-}
-
-/// Elements of the child with those of the parent that have no namesake.
-fn merged_list(parent: &Node, child: &Node, by: &str, merge: Merge) -> Node {
-    let (NodeKind::List(old), NodeKind::List(new)) = (&parent.kind, &child.kind) else { return child.clone() };
-    let mut items: Vec<Node> = Vec::with_capacity(old.len() + new.len());
-    let is_named = |item: &Node, name: &Option<String>| name.is_some() && scalar_of(item, by) == *name;
-    for item in old {
-        let name = scalar_of(item, by);
-        let namesakes = new.iter().filter(|other| is_named(other, &name));
-        match merge {
-            Merge::Keys => match namesakes.into_iter().next() {
-                Some(other) => items.push(merged_map(item, other)),
-                None => items.push(item.clone()),
-            },
-            Merge::Replace if namesakes.count() == 0 => items.push(item.clone()),
-            // They come with the child's.
-            Merge::Replace => {}
-        }
-    }
-    for item in new {
-        let name = scalar_of(item, by);
-        let is_merged = merge == Merge::Keys && old.iter().any(|other| is_named(other, &name));
-        if !is_merged {
-            items.push(item.clone());
-        }
-    }
-    Node { line: child.line, kind: NodeKind::List(items) }
-}
-
-/// The child's keys over the parent's. What says where a point comes from takes the place of all that said so.
-fn merged_map(parent: &Node, child: &Node) -> Node {
-    let (NodeKind::Map(old), NodeKind::Map(new)) = (&parent.kind, &child.kind) else { return child.clone() };
-    let is_origin = |key: &str| ORIGIN_KEYS.contains(&key);
-    let has_origin = new.iter().any(|(key, _, _)| is_origin(key));
-    let mut entries: Vec<(String, usize, Node)> = Vec::with_capacity(old.len() + new.len());
-    for entry in old {
-        let is_given = new.iter().any(|(key, _, _)| *key == entry.0);
-        let is_replaced = is_given || (has_origin && is_origin(&entry.0));
-        if !is_replaced {
-            entries.push(entry.clone());
-        }
-    }
-    entries.extend(new.iter().cloned());
-    Node { line: child.line, kind: NodeKind::Map(entries) }
 }
 
 #[cfg(test)]

@@ -4,13 +4,21 @@
 //! has, each with line, key, value and mend. `device-profiles/README.md` describes the format for people.
 //! Nothing is kept, so nothing has to survive a crash; there are no metrics.
 
+mod around;
 mod binary;
 mod cadence;
 mod codec;
+mod combination;
+mod counts;
 mod csv;
 mod detectors;
+mod expression;
+mod frequency;
 mod inherit;
 mod link;
+mod load;
+mod merge;
+mod overrides;
 mod payload;
 mod points;
 mod quality;
@@ -23,6 +31,8 @@ mod sparkplug;
 #[cfg(test)]
 mod tests;
 mod units;
+mod unusual;
+mod upkeep;
 mod walk;
 
 use std::sync::Arc;
@@ -30,13 +40,14 @@ use std::time::Duration;
 
 use super::{DRIFT_MAX_DEFAULT, DocumentFormat, PayloadFormat, Profile, TimeField, TimeUnit};
 use crate::document::{self, Node, NodeKind, Problem, Problems, Section};
-use crate::profile::JsonPath;
+use crate::profile::{Condition, JsonPath, Point, RuleTest, Sample};
 use crate::time::Zone;
 use crate::vocabulary::{BABBLING, CLOCK_DRIFT, Kind, SENSOR_FAULT};
 
 pub use codec::Scripts;
 pub use detectors::detector_rule_names;
 pub use inherit::{Document, Layer, Shelf};
+pub use overrides::{Chosen, Laid, OVERRIDES_MAX, Overridable, Override, parse_overrides};
 
 /// A profile has no more points, detectors, conditions or samples than this: a file that has is not a profile.
 const ELEMENTS_MAX: usize = 512;
@@ -52,6 +63,39 @@ pub fn parse_profile(file: &str, node: &Node, problems: &Problems) -> Option<Pro
 
 /// The same, with the scripts of codecs that lie beside the profile.
 pub fn parse_profile_with(file: &str, node: &Node, scripts: Scripts<'_>, problems: &Problems) -> Option<Profile> {
+    let show = |section: &Section<'_>, shown: &Shown<'_>| {
+        let Shown { points, payload, report, .. } = *shown;
+        let samples = samples::read_samples(section, points, payload, report);
+        let named = rule_tests::Named { points, conditions: shown.conditions, interval: shown.interval };
+        (samples, rule_tests::read_rule_tests(section, &named, report))
+    };
+    read_profile(file, node, scripts, problems, &show)
+}
+
+/// Reads a profile that overrides were laid over. It shows nothing by samples and tests: those are its parent's.
+fn parse_overridden(file: &str, node: &Node, scripts: Scripts<'_>, problems: &Problems) -> Option<Profile> {
+    read_profile(file, node, scripts, problems, &|_, _| (Vec::new(), Vec::new()))
+}
+
+/// What samples and tests are about.
+struct Shown<'a> {
+    points: &'a [Point],
+    payload: &'a PayloadFormat,
+    conditions: &'a [Condition],
+    interval: Option<Duration>,
+    report: Report<'a>,
+}
+
+/// Reads what a profile shows of itself.
+type ReadShown<'a> = &'a dyn Fn(&Section<'_>, &Shown<'_>) -> (Vec<Sample>, Vec<RuleTest>);
+
+fn read_profile(
+    file: &str,
+    node: &Node,
+    scripts: Scripts<'_>,
+    problems: &Problems,
+    show: ReadShown<'_>,
+) -> Option<Profile> {
     let problems_before = problems.len();
     let section = Section::top(file, node, problems);
     if !matches!(node.kind, NodeKind::Map(_)) {
@@ -77,9 +121,8 @@ pub fn parse_profile_with(file: &str, node: &Node, scripts: Scripts<'_>, problem
     };
     let (conditions, detectors) = detectors::read_detectors(&section, &points, interval, found_anyway, report);
     let walk_test = walk::read_walk_test(&section, &points, &conditions);
-    let samples = samples::read_samples(&section, &points, &payload, report);
-    let named = rule_tests::Named { points: &points, conditions: &conditions, interval };
-    let tests = rule_tests::read_rule_tests(&section, &named, report);
+    let shown = Shown { points: &points, payload: &payload, conditions: &conditions, interval, report };
+    let (samples, tests) = show(&section, &shown);
     let profile = Profile {
         name: read_name(&section),
         version: read_version(&section),
@@ -94,6 +137,7 @@ pub fn parse_profile_with(file: &str, node: &Node, scripts: Scripts<'_>, problem
         detectors,
         samples,
         walk_test,
+        overrides: Vec::new(),
         tests,
     };
     section.finish();

@@ -12,7 +12,8 @@ use crate::reading::Value;
 use crate::vocabulary::{self, Term};
 
 /// Canonical points that are true or false; every other one is a number.
-const BOOLEAN_POINTS: [&str; 4] = ["cover_open", "water_present", "door_open", "lamp_on"];
+const BOOLEAN_POINTS: [&str; 7] =
+    ["cover_open", "water_present", "door_open", "lamp_on", "tamper", "pump_on", "cabinet_water"];
 /// `<point>_q` is the quality field that is stored beside a point.
 const QUALITY_SUFFIX: &str = "_q";
 

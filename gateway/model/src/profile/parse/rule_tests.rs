@@ -110,6 +110,7 @@ impl TestReader<'_> {
             device.level_offset_mm = facts.number("level_offset_mm").unwrap_or_default();
             device.interval = facts.duration("interval");
             device.parent = facts.text("parent").unwrap_or_default();
+            device.downstream = facts.text("downstream").unwrap_or_default();
             device.service = facts.choice("service", &SERVICES).unwrap_or_default();
             facts.finish();
         }

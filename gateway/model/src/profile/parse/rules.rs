@@ -6,8 +6,8 @@ use super::detectors::{read_jump, required_duration, required_number};
 use super::quality::read_turn;
 use crate::document::Section;
 use crate::profile::{
-    Baseline, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Guard, Habit, Light, Side, TREND_DAYS_MAX,
-    TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
+    Baseline, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Guard, Habit, Light, Measure, Rhythm, Side,
+    TREND_DAYS_MAX, TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
 };
 
 /// The change is taken from so far back, unless the profile says otherwise: in the events of FloodNet (New York) water
@@ -112,25 +112,32 @@ pub(super) fn read_forecast(rule: &Section<'_>) -> Option<Forecast> {
 
 pub(super) fn read_deviation(rule: &Section<'_>, learn_when: Vec<Guard>) -> Option<Deviation> {
     let mend = "write how many spreads from the usual value are wrong, such as `above: 4`";
-    let (key, raise) = required_one(rule, ["above", "below", "beyond"], mend)?;
+    let (key, raise) = required_one(rule, ["above", "below", "beyond", "times"], mend)?;
     let side = match key {
-        "above" => Side::Above,
+        "above" | "times" => Side::Above,
         "below" => Side::Below,
         _ => Side::Either,
     };
     let least = required_number(rule, "least", "write the distance that is never wrong, such as `least: 50`");
     positive(rule, "least", least);
-    positive(rule, key, Some(raise));
-    let clear = rule.number("clear").unwrap_or(raise / 2.0);
-    if clear < 0.0 || clear >= raise {
-        let what = format!("not from 0 to less than {raise}");
+    // As much as usual is once the usual value.
+    let (measure, none) = if key == "times" { (Measure::Times, 1.0) } else { (Measure::Spreads, 0.0) };
+    if raise <= none {
+        let mend = "write how many times the usual value is wrong, such as `times: 3`";
+        rule.problem(key, &raise.to_string(), format!("this must be above {none}"), mend);
+        return None;
+    }
+    let clear = rule.number("clear").unwrap_or(f64::midpoint(raise, none));
+    if clear < none || clear >= raise {
+        let what = format!("not from {none} to less than {raise}");
         rule.problem("clear", &clear.to_string(), what, "write fewer spreads than those at which it is raised");
     }
+    let rhythm = rule.choice("rhythm", &[("hours", Rhythm::Hours), ("none", Rhythm::None)]).unwrap_or(Rhythm::Hours);
     let weekends = [("same", Weekend::Same), ("apart", Weekend::Apart)];
     let weekend = rule.choice("weekend", &weekends).unwrap_or(Weekend::Same);
     let warm_up = rule.integer("warm_up", 3, WARM_UP_MAX).unwrap_or(WARM_UP_DEFAULT);
     let warm_up = u8::try_from(warm_up).unwrap_or(u8::MAX);
-    Some(Deviation { side, raise, clear, least: least?, weekend, warm_up, learn_when })
+    Some(Deviation { side, measure, raise, clear, least: least?, weekend, rhythm, warm_up, learn_when })
 }
 
 pub(super) fn read_trend(rule: &Section<'_>, learn_when: Vec<Guard>) -> Option<Trend> {
@@ -170,13 +177,19 @@ pub(super) fn read_baseline(rule: &Section<'_>) -> Option<Baseline> {
     let readings = rule.integer("readings", 3, QUIET_READINGS_MAX).unwrap_or(QUIET_READINGS_DEFAULT);
     let readings = u8::try_from(readings).unwrap_or(u8::MAX);
     let (steady, creep, circle) = (rule.number("steady"), rule.number("creep_per_day"), rule.number("circle"));
-    for (key, number) in [("above", above), ("clear", clear), ("steady", steady), ("circle", circle)] {
+    let below = rule.number("below");
+    for (key, number) in [("above", above), ("below", below), ("clear", clear), ("steady", steady), ("circle", circle)]
+    {
         positive(rule, key, number);
     }
     let (above, clear) = (above?, clear?);
     if clear >= above {
         let mend = format!("write less than {above}");
         rule.problem("clear", &clear.to_string(), format!("not less than {above}"), mend);
+    }
+    if let Some(below) = below.filter(|below| *below <= above) {
+        let mend = format!("write more than {above}, or leave it out");
+        rule.problem("below", &below.to_string(), format!("not more than {above}"), mend);
     }
     if let Some(creep) = creep.filter(|creep| *creep < 0.0) {
         rule.problem("creep_per_day", &creep.to_string(), "this is 0 or more", "write how far it may follow in a day");
@@ -186,7 +199,7 @@ pub(super) fn read_baseline(rule: &Section<'_>) -> Option<Baseline> {
         rule.problem("circle", &circle.to_string(), what, "write where the point begins anew, such as 360");
     }
     let (steady, creep_per_day) = (steady.unwrap_or(clear), creep.unwrap_or_default());
-    Some(Baseline { above, clear, readings, steady, creep_per_day, circle })
+    Some(Baseline { above, below, clear, readings, steady, creep_per_day, circle })
 }
 
 /// Reads `habit` of a silence.

@@ -82,6 +82,21 @@ detectors:
   - condition: displaced
     severity: notice
     baseline: {point: tilt_deg, above: 9, clear: 4}
+  - condition: displaced
+    severity: notice
+    battery: {point: level_mm, empty: 10, within: 60d}
+  - condition: displaced
+    severity: notice
+    losses: {above_percent: 20, clear_percent: 10}
+  - condition: displaced
+    severity: notice
+    amount: {point: level_mm, above: 50, clear: 30, within: 6h, counts: total}
+  - condition: displaced
+    severity: notice
+    flapping: {point: cover_open, changes: 6, within: 10m}
+  - condition: displaced
+    severity: notice
+    shift: {point: tilt_deg, direction: rising, least: 0.5}
 samples:
   - name: closed
     json: {ts: 1586400800535, open: 0, tilt: 1.2}

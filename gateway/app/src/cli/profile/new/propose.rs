@@ -179,7 +179,8 @@ fn canonical(key: &str, value: &Value) -> Option<&'static str> {
 }
 
 fn is_of_type(name: &str, value: &Value) -> bool {
-    let is_boolean = matches!(name, "cover_open" | "door_open" | "water_present" | "lamp_on");
+    let is_boolean =
+        matches!(name, "cover_open" | "door_open" | "water_present" | "lamp_on" | "cabinet_water" | "tamper");
     is_boolean == value.is_boolean()
 }
 
