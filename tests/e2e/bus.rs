@@ -57,6 +57,8 @@ impl Bus {
 impl Drop for Bus {
     fn drop(&mut self) {
         self.task.abort();
+        // On the connections that stand nobody answers any more.
+        self.units.lock().unwrap().clear();
     }
 }
 

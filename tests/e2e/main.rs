@@ -38,6 +38,7 @@ mod mishaps;
 mod modbus_isolation;
 mod modbus_links;
 mod modbus_servers;
+mod overrides;
 mod platform;
 mod poll;
 mod records;

@@ -59,7 +59,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &["timers"],
     &["budget", "drift", "uplinks"],
     // A device holds the states of its conditions, and a condition looks at its device.
-    &["alarms", "device", "last"],
+    &["alarms", "device", "last", "together"],
     &["carry"],
     &["explain"],
     &["evidence"],
@@ -75,6 +75,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
         "change",
         "clocks",
         "gone",
+        "incident_view",
         "incidents",
         "learners",
         "losses",
@@ -91,7 +92,9 @@ const ENGINE_LAYERS: &[&[&str]] = &[
 /// What lib.rs of the engine exports at its top, and the module that it comes from.
 const ENGINE_EXPORTS: &[(&str, &str)] = &[
     ("Engine", "engine"),
-    ("Incident", "incidents"),
+    ("Incident", "incident_view"),
+    ("IncidentDetail", "incident_view"),
+    ("IncidentMember", "incident_view"),
     ("ENGINE_VERSION", "snapshot"),
     ("RestoreError", "snapshot"),
     ("DeviceView", "view"),

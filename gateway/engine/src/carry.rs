@@ -23,7 +23,10 @@ pub(crate) fn carry_over(
             if subject_of(profile, detector) != subject_of(old_profile, forerunner) {
                 continue;
             }
-            if is_same(detector, forerunner) && guards_of(profile, detector) == guards_of(old_profile, forerunner) {
+            if is_same(detector, forerunner)
+                && guards_of(profile, detector) == guards_of(old_profile, forerunner)
+                && excuses_of(profile, detector) == excuses_of(old_profile, forerunner)
+            {
                 *slot = known.clone();
                 break;
             }
@@ -54,8 +57,10 @@ pub(crate) fn carry_over(
         *state.conditions.entry(place) = slot;
     }
     keep_learners((profile, &mut state.detectors), (old_profile, &old.detectors));
-    // Tests begin anew: their points may be others.
-    old.quality = state.quality;
+    if old_profile.points != profile.points {
+        // Tests begin anew: their points may be others.
+        old.quality = state.quality;
+    }
     (old.detectors, old.conditions) = (state.detectors, state.conditions);
     (old, dropped)
 }
@@ -72,7 +77,7 @@ fn keep_learners(
                 (rule.mode, rule.warm_up, rule.every) == (known.mode, known.warm_up, known.every)
                     && named(profile, &rule.learn_when) == named(old_profile, &known.learn_when)
                     && point_of(profile, detector) == point_of(old_profile, other)
-                    && detector.zone == other.zone
+                    && (&detector.zone, &detector.around) == (&other.zone, &other.around)
             }
             _ => false,
         };
@@ -95,6 +100,11 @@ fn guards_of<'a>(profile: &'a Profile, detector: &'a Detector) -> Vec<(&'a str, 
     named(profile, &detector.when)
 }
 
+/// What excuses a detector, by name.
+fn excuses_of<'a>(profile: &'a Profile, detector: &Detector) -> Vec<&'a str> {
+    detector.unless.iter().map(|condition| profile.conditions[usize::from(*condition)].name.as_ref()).collect()
+}
+
 fn named<'a>(profile: &'a Profile, guards: &'a [Guard]) -> Vec<(&'a str, &'a GuardTest)> {
     guards.iter().map(|guard| (profile.points[usize::from(guard.point)].name.as_ref(), &guard.test)).collect()
 }
@@ -109,6 +119,15 @@ fn is_same(detector: &Detector, other: &Detector) -> bool {
     (&detector.severity, &detector.rule, &detector.hold, &detector.count, &detector.clear_hold)
         == (severity, rule, hold, count, clear_hold)
         && (&detector.during, &detector.zone, &detector.around) == (during, zone, around)
+}
+
+/// Whether two profiles take the same silence for one.
+pub(crate) fn is_as_silent(profile: &Profile, other: &Profile) -> bool {
+    let silences = |profile: &Profile| {
+        let rules = profile.detectors.iter().filter(|detector| matches!(detector.rule, Rule::Silence { .. }));
+        rules.map(|detector| (detector.rule.clone(), detector.hold)).collect::<Vec<_>>()
+    };
+    (profile.interval, silences(profile)) == (other.interval, silences(other))
 }
 
 /// Alarms of what is no longer in the inventory end without good data, and say so.

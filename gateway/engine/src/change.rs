@@ -7,7 +7,7 @@ use kerbside_model::{DeviceIndex, Effects, Site, Timestamp};
 
 use crate::Engine;
 use crate::budget::Pace;
-use crate::carry::{carry_over, drop_alarms};
+use crate::carry::{carry_over, drop_alarms, is_as_silent};
 use crate::cases::KERBSIDE;
 use crate::decode::Decoders;
 use crate::device::DeviceState;
@@ -78,6 +78,7 @@ impl Engine {
             let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
             self.reconsider(index, at, effects);
         }
+        self.adopt_losses(at);
         for case_id in self.lost_incident_cases() {
             let (mut ctx, cases) = self.case_context(at, effects);
             cases.orphan(&mut ctx, &case_id);
@@ -107,14 +108,18 @@ impl Engine {
             let profile = site.profile_of(device);
             let old = old_site.find(&device.id).map(|index| old_site.device(index));
             let (mut state, is_same) = match (memory.remove(device.id.as_str()), old) {
-                (Some(state), Some(old)) if old_site.profile_of(old) == profile => {
-                    let is_same = interval_of(old_site, old) == interval_of(&site, device);
-                    (state, is_same && old.address == device.address)
-                }
                 (Some(state), Some(old)) => {
-                    let (state, dropped) = carry_over(state, old_site.profile_of(old), profile);
-                    drop_alarms(dropped, at, effects);
-                    (state, false)
+                    let before = old_site.profile_of(old);
+                    let is_same = interval_of(old_site, old) == interval_of(&site, device)
+                        && old.address == device.address
+                        && is_as_silent(before, profile);
+                    if before == profile {
+                        (state, is_same)
+                    } else {
+                        let (state, dropped) = carry_over(state, before, profile);
+                        drop_alarms(dropped, at, effects);
+                        (state, is_same)
+                    }
                 }
                 _ => (DeviceState::new(profile), false),
             };

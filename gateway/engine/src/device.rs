@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kerbside_model::inventory::Device;
-use kerbside_model::profile::{Battery, Combination, Condition, Detector, Guard, GuardTest, Profile, Rule};
+use kerbside_model::profile::{Battery, Combination, Condition, Detector, Guard, GuardTest, Load, Profile, Rule};
 use kerbside_model::{DuplicateReason, MaskKind, PointReading, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::alarms::Conditions;
 use crate::budget::Budget;
 use crate::decode::Scratch;
-use crate::detect::{DetectorState, Normal, Phase, Sent, Setting, Sight, Together, Verdict};
+use crate::detect::{DetectorState, Normal, Phase, Sent, Setting, Sight, Verdict};
 use crate::drift::Drift;
 use crate::duplicates::{Arrival, LATE_AFTER, Recent};
 use crate::last::LastReadings;
 use crate::local::{Clock, Local};
 use crate::quality::QualityState;
 use crate::surroundings::{Surroundings, Swell};
+use crate::together::Together;
 use crate::uplinks::Uplinks;
 
 /// Two frames of a device whose clock is wrong are as far apart by its clock as by ours, give or take this ...
@@ -208,7 +209,11 @@ impl DeviceState {
                     let teacher = teacher_of(profile, position).and_then(|teacher| before.get(teacher));
                     let is_class_calm = teacher.is_some() || is_class_calm(profile, position, behind);
                     let view = View { profile, last, outside, at, came, is_permitted, teacher, is_class_calm };
-                    let (verdict, is_sure) = judge(slot, detector, point, &view, trust);
+                    let (mut verdict, is_sure) = judge(slot, detector, point, &view, trust);
+                    let is_excused = |condition: &u16| conditions.alarm(usize::from(*condition)).is_some();
+                    if verdict == Verdict::Wrong && detector.unless.iter().any(is_excused) {
+                        verdict = Verdict::Fine;
+                    }
                     // A reading that is looked at again because of a guard is not another one of `count`.
                     let is_counted = match verdict {
                         Verdict::Wrong => slot.phase == Phase::Rising,
@@ -276,6 +281,13 @@ impl DeviceState {
             let due = patience.map(|patience| self.heard_from().plus(patience));
             due.zip(self.timer).is_some_and(|(due, timer)| due < timer)
         })
+    }
+
+    /// Whether an alarm stands that several points say together: what one of them says may end what is known of it.
+    pub(crate) fn stands_on_several(&self, profile: &Profile) -> bool {
+        let stands = |detector: &Detector| self.conditions.alarm(usize::from(detector.condition)).is_some();
+        !self.conditions.is_calm()
+            && profile.detectors.iter().any(|detector| detector.rule.combination().is_some() && stands(detector))
     }
 
     /// The later of the last frame and the moment when we began to listen.
@@ -379,10 +391,12 @@ fn judge(slot: &mut DetectorState, detector: &Detector, point: u16, view: &View<
         Rule::Rate { jump: None, .. } | Rule::Forecast(_) if !is_sure => {
             slot.clone().judge(&detector.rule, value, &sight)
         }
-        rule @ Rule::Load(load) => slot.judge_load((rule, load), value, Setting::of(load, view.last), &sight),
+        rule @ Rule::Load(load) => slot.judge_load((rule, load), value, setting_of(load, view.last), &sight),
         rule => slot.judge(rule, value, &sight),
     };
     slot.note_beyond(verdict);
+    // That the tests of a point suspect its jumps is no reason not to count them.
+    let is_good = is_good || matches!(detector.rule, Rule::Spike(_));
     qualify(detector, (verdict, is_good), view, trust)
 }
 
@@ -398,6 +412,11 @@ fn judge_together(
     let judged = together.judge(combination);
     slot.note_beyond(judged.0);
     qualify(detector, judged, view, trust)
+}
+
+/// What a lamp is told to do, by the last good values.
+fn setting_of(load: &Load, last: &LastReadings) -> Option<Setting> {
+    Setting::of(load, |point| Some(last.good(point)?.0))
 }
 
 /// What a verdict counts for: the time of day, the surroundings and the guards of the detector may speak against it.

@@ -9,10 +9,11 @@ use kerbside_model::{AlarmState, DeviceIndex, Effects, Site, Suppression, Timest
 use crate::Engine;
 use crate::alarms::ConditionState;
 use crate::cases::KERBSIDE;
-use crate::detect::{Phase, Together, Verdict};
+use crate::detect::{Phase, Verdict};
 use crate::device::stale_after;
 use crate::engine::interval_of;
 use crate::timers::TimerKey;
+use crate::together::Together;
 
 impl Engine {
     pub(crate) fn set_timers(&mut self, at: Timestamp) {

@@ -288,7 +288,10 @@ impl Engine {
             Outside { local: local.as_ref(), lost, battery_since, surroundings: surroundings.as_ref(), interval };
         let state = &mut self.devices[index.0 as usize];
         let touched_conditions = state.run_detectors(profile, &self.scratch, is_heard, at, &outside);
-        let sooner = touched_conditions != 0 || state.timer.is_none() || state.is_silent_sooner(profile, interval);
+        let sooner = touched_conditions != 0
+            || state.timer.is_none()
+            || state.is_silent_sooner(profile, interval)
+            || state.stands_on_several(profile);
         if touched_conditions != 0 {
             for condition in 0..profile.conditions.len() {
                 if touched_conditions & (1_u64 << (condition & 63)) != 0 {

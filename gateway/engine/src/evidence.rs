@@ -1,6 +1,8 @@
 //! What made an alarm, as data and in sentences: rule, value, limits, how long, quality, and what was ruled out.
 
-use kerbside_model::profile::{Battery, Detector, Guard, GuardTest, LoadGoal, Profile, Rule, Side, Trend, TrendGoal};
+use kerbside_model::profile::{
+    Battery, Condition, Detector, Guard, GuardTest, LoadGoal, Profile, Rule, Side, Trend, TrendGoal,
+};
 use kerbside_model::{Evidence, Ground, Timestamp, Value};
 
 use crate::device::DeviceState;
@@ -30,8 +32,10 @@ pub(crate) fn evidence(profile: &Profile, state: &DeviceState, position: usize, 
         grounds.push(Ground { en: format!("{name} {said}{unit}, observed at {observed_at}, quality {flag}"), zh });
     }
     grounds.extend(unusual::grounds(slot));
+    grounds.extend(together::other_points(profile, state, detector));
     grounds.extend(detector.when.iter().map(|guard| guard_holds(profile, state, guard)));
     grounds.extend(ruled_out(detector));
+    grounds.extend(detector.unless.iter().map(|condition| excuse(&profile.conditions[usize::from(*condition)])));
     grounds.extend(others(profile, state, position));
     Evidence {
         profile: profile.title(),
@@ -172,6 +176,11 @@ fn guard_holds(profile: &Profile, state: &DeviceState, guard: &Guard) -> Ground 
         en: format!("{name} {test}, and is {said}{unit}"),
         zh: format!("{name_zh}{test_zh}，实为 {said_zh}{unit}"),
     }
+}
+
+/// What would have been another reason for what was found, and does not stand.
+fn excuse(condition: &Condition) -> Ground {
+    Ground { en: format!("ruled out: {}", condition.title), zh: format!("已排除：{}", condition.title_zh) }
 }
 
 fn ruled_out(detector: &Detector) -> Vec<Ground> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kerbside_model::incident::{IncidentKind, Linkage, RAIN_SIGNAL_MAX, RainSignal};
+use kerbside_model::incident::{GroupRule, IncidentKind, Linkage, RAIN_SIGNAL_MAX, RainSignal};
 use kerbside_model::{Alarm, DeviceIndex, Severity, Site, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub(crate) const ENDED_KEPT_MAX: usize = 20;
 pub(crate) const ENDED_MEMBERS_MAX: usize = 200;
 /// Chains that are too short for an incident; beyond it the oldest is forgotten, and its alarms keep their own cases.
 pub(crate) const GATHERING_MAX: usize = 1_000;
+/// Water that stands for so long without a change is no storm any more.
+const FLOOD_MAX: Duration = Duration::from_secs(86_400);
 /// The duty hears again when an incident has grown to so many devices.
 const STEPS: [usize; 9] = [3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000];
 
@@ -119,6 +121,10 @@ impl Record {
             _ if self.kind == IncidentKind::Source => None,
             (None, _) => Some(self.changed_at.plus(self.quiet / 2)),
             (Some(_), Some(quorum)) if self.standing >= quorum => None,
+            // The water stands as it did: the end of the storm would be a case for each place of it.
+            (Some(_), None) if self.kind == IncidentKind::Storm && self.standing * 2 > self.peak => {
+                Some(self.changed_at.plus(self.quiet.max(FLOOD_MAX)))
+            }
             (Some(_), _) => Some(self.changed_at.plus(self.quiet)),
         }
     }
@@ -292,36 +298,84 @@ pub(crate) struct Families {
     lists: Vec<Vec<DeviceIndex>>,
     names: Vec<String>,
     of: Vec<Option<u32>>,
+    /// The link that each polled unit is on.
+    links: Vec<Option<u32>>,
+    /// The family of each tag that a rule of the site goes by.
+    tagged: BTreeMap<String, u32>,
 }
+
+/// The place of a family among all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FamilyIndex(u32);
 
 impl Families {
     pub(crate) fn of(site: &Site) -> Families {
         let mut families = Families::default();
-        let mut by_name: BTreeMap<Cow<'_, str>, u32> = BTreeMap::new();
-        for (index, device) in (0_u32..).zip(site.devices()) {
+        let (mut parents, mut links) = (BTreeMap::new(), BTreeMap::new());
+        for (index, device) in (0_u32..).map(DeviceIndex).zip(site.devices()) {
             let is_polled =
                 matches!(site.profile_of(device).payload, kerbside_model::profile::PayloadFormat::Registers(_));
-            let link = || device.source.as_deref().filter(|_| is_polled).map(|source| link_of(source, &device.address));
+            let link = device.source.as_deref().filter(|_| is_polled).map(|source| link_of(source, &device.address));
             let parent = (!device.parent.is_empty()).then_some(Cow::Borrowed(device.parent.as_str()));
-            let family = parent.or_else(link).map(|name| {
-                *by_name.entry(name.clone()).or_insert_with(|| {
-                    families.lists.push(Vec::new());
-                    families.names.push(name.into_owned());
-                    u32::try_from(families.lists.len() - 1).expect("an inventory has fewer than 2^32 devices")
-                })
-            });
-            if let Some(family) = family {
-                families.lists[family as usize].push(DeviceIndex(index));
-            }
-            families.of.push(family);
+            let link = link.map(|name| families.join(&mut links, name, index));
+            let parent = parent.map(|name| families.join(&mut parents, name, index));
+            families.of.push(parent.or(link));
+            families.links.push(link);
         }
+        families.gather_tags(site);
         families
     }
 
-    /// The parent of a device, with all devices on it.
-    pub(crate) fn family(&self, index: DeviceIndex) -> Option<(&str, &[DeviceIndex])> {
-        let family = self.of.get(index.0 as usize).copied().flatten()? as usize;
-        Some((&self.names[family], &self.lists[family]))
+    fn join<'a>(&mut self, known: &mut BTreeMap<Cow<'a, str>, u32>, name: Cow<'a, str>, index: DeviceIndex) -> u32 {
+        let family = *known.entry(name.clone()).or_insert_with(|| {
+            self.lists.push(Vec::new());
+            self.names.push(name.into_owned());
+            u32::try_from(self.lists.len() - 1).expect("an inventory has fewer than 2^32 devices")
+        });
+        self.lists[family as usize].push(index);
+        family
+    }
+
+    /// What a device may be silent together with: the units of its link, and those on its parent.
+    pub(crate) fn of_silence(&self, index: DeviceIndex) -> Vec<FamilyIndex> {
+        let place = index.0 as usize;
+        let both = [&self.links, &self.of].map(|families| families.get(place).copied().flatten().map(FamilyIndex));
+        let mut found: Vec<FamilyIndex> = both.into_iter().flatten().collect();
+        found.dedup();
+        found
+    }
+
+    fn gather_tags(&mut self, site: &Site) {
+        let patterns: Vec<_> = site.facts().incidents.groups.iter().filter_map(|rule| rule.tag.as_ref()).collect();
+        if patterns.is_empty() {
+            return;
+        }
+        for (index, device) in (0_u32..).zip(site.devices()) {
+            for tag in device.tags.iter().filter(|tag| patterns.iter().any(|pattern| pattern.is(tag))) {
+                let family = *self.tagged.entry(tag.clone()).or_insert_with(|| {
+                    self.lists.push(Vec::new());
+                    self.names.push(tag.clone());
+                    u32::try_from(self.lists.len() - 1).expect("an inventory has fewer than 2^32 tags")
+                });
+                self.lists[family as usize].push(DeviceIndex(index));
+            }
+        }
+    }
+
+    /// The families of a device that a rule is about: what it hangs on, or those of its tags that are meant.
+    pub(crate) fn of_rule(&self, site: &Site, index: DeviceIndex, rule: &GroupRule) -> Vec<FamilyIndex> {
+        match &rule.tag {
+            None => self.of.get(index.0 as usize).copied().flatten().map(FamilyIndex).into_iter().collect(),
+            Some(pattern) => {
+                let tags = site.device(index).tags.iter().filter(|tag| pattern.is(tag));
+                tags.filter_map(|tag| self.tagged.get(tag).copied().map(FamilyIndex)).collect()
+            }
+        }
+    }
+
+    /// The name of a family, with its devices.
+    pub(crate) fn at(&self, family: FamilyIndex) -> (&str, &[DeviceIndex]) {
+        (&self.names[family.0 as usize], &self.lists[family.0 as usize])
     }
 }
 

@@ -18,12 +18,11 @@ use kerbside_model::{
     Alarm, CaseReport, Datum, DeviceIndex, Effects, MaskKind, NoticeReason, ServiceState, Severity, Site, Suppression,
     Timestamp,
 };
-use serde::Serialize;
 
 use crate::Engine;
 use crate::cases::KERBSIDE;
 use crate::engine::interval_of;
-use crate::grouping::{ENDED_KEPT_MAX, Ended, Record};
+use crate::grouping::{ENDED_KEPT_MAX, Ended, FamilyIndex, Record};
 use crate::incident_text::{explanation, summary};
 use crate::linkage::{Area, Place};
 use crate::timers::TimerKey;
@@ -48,46 +47,11 @@ pub(crate) const QUIET_DEFAULT: Duration = Duration::from_secs(3_600);
 /// An outage ends no later than this after the last change: daily reporters would keep it open for days.
 pub(crate) const QUIET_MAX: Duration = Duration::from_secs(6 * 3_600);
 
-/// Alarms with one cause.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Incident {
-    /// A hash of kind, parent and first alarm.
-    pub id: String,
-    /// What makes them one.
-    pub kind: IncidentKind,
-    /// The asset that all devices hang on; for a chain of alarms, what its first device hangs on.
-    pub parent: String,
-    /// What it is called: `storm`, `outage`, `covers_opened`, `source_down`, or what a rule of the site makes of it.
-    pub condition: String,
-    /// The worst severity so far.
-    pub severity: Severity,
-    /// When the first alarm was raised.
-    pub began_at: Timestamp,
-    /// When there were enough of them.
-    pub opened_at: Timestamp,
-    /// When it ended; `null` while it stands.
-    pub ended_at: Option<Timestamp>,
-    /// Every device that was in it, sorted.
-    pub devices: Vec<String>,
-    /// Ids of the alarms.
-    pub alarms: Vec<String>,
-    /// Devices whose alarm stands.
-    pub standing: Vec<String>,
-    /// Most alarms that stood at once.
-    pub peak: usize,
-    /// Its case, if it has one.
-    pub case_id: Option<String>,
-    /// What it is, or what it came to, in English.
-    pub explanation: String,
-    /// The same in Chinese.
-    pub explanation_zh: String,
-}
-
 /// What takes a device's alarms together with others.
 enum Taker<'a> {
     Chain(IncidentKind, &'a Linkage),
     Outage,
-    Group(&'a GroupRule),
+    Groups,
 }
 
 impl Engine {
@@ -102,28 +66,6 @@ impl Engine {
         let mut counts = [0; IncidentKind::ALL.len()];
         self.incidents.open().for_each(|record| counts[record.kind as usize] += 1);
         counts
-    }
-
-    /// What stands now, the newest first, and behind it what ended last.
-    pub fn incidents(&self) -> Vec<Incident> {
-        let mut incidents: Vec<Incident> = self.incidents.open().map(|record| self.view_of(record)).collect();
-        incidents.sort_by(|left, right| right.opened_at.cmp(&left.opened_at).then_with(|| left.id.cmp(&right.id)));
-        let ended = self.incidents.ended.iter().rev();
-        incidents.extend(ended.map(|ended| view(&ended.record, Some(ended.at), ended.summary.clone())));
-        incidents
-    }
-
-    /// A record as others see it. Who is behind a lost link is counted when somebody asks.
-    fn view_of(&self, record: &Record) -> Incident {
-        let mut incident = view(record, None, explanation(record));
-        let loss = self.incidents.losses.iter().find(|(_, loss)| loss.incident.as_ref() == Some(&record.id));
-        if let Some((source, loss)) = loss {
-            let unheard = self.unheard_since(source, loss.since).into_iter();
-            incident.standing = unheard.map(|index| self.site.device(index).id.clone()).collect();
-            incident.standing.sort();
-            incident.devices.clone_from(&incident.standing);
-        }
-        incident
     }
 
     /// An alarm that would open a case is taken together with others, if it is near them.
@@ -150,15 +92,13 @@ impl Engine {
             SILENT => Taker::Outage,
             COVER_CONDITION => Taker::Chain(IncidentKind::Covers, &policy.covers),
             name if STORM_CONDITIONS.contains(&name) => Taker::Chain(IncidentKind::Storm, &policy.storm),
-            name => match policy.groups.iter().find(|rule| rule.condition == name) {
-                Some(rule) => Taker::Group(rule),
-                None => return,
-            },
+            name if policy.groups.iter().any(|rule| rule.condition == name) => Taker::Groups,
+            _ => return,
         };
         let id = match taker {
             Taker::Chain(kind, rule) => self.take_into_chain(index, &alarm, (kind, rule), at),
             Taker::Outage => self.take_into_outage(index, &alarm, at),
-            Taker::Group(rule) => self.take_into_group(index, &alarm, rule, at),
+            Taker::Groups => self.take_into_groups(index, &alarm, at),
         };
         if let Some(id) = id {
             self.note_wish(&site, &id, (index, condition), at);
@@ -234,16 +174,25 @@ impl Engine {
         }
     }
 
-    /// Counts who else on the parent is silent. Gives the outage, once there is one.
+    /// Gives the outage of a silent device, once there is one: that of its link, which is the larger, or that of its
+    /// parent.
     fn take_into_outage(&mut self, index: DeviceIndex, alarm: &Alarm, at: Timestamp) -> Option<String> {
+        let families = self.families.of_silence(index);
+        for family in &families {
+            if let Some(id) = self.open_on(self.families.at(*family).0, OUTAGE) {
+                self.forget_timer(&id);
+                self.incidents.put(&id, alarm, at);
+                return Some(id);
+            }
+        }
+        families.into_iter().find_map(|family| self.begin_outage(family, alarm, at))
+    }
+
+    /// Counts who else on the parent or link is silent. Gives the outage, when these are enough.
+    fn begin_outage(&mut self, family: FamilyIndex, alarm: &Alarm, at: Timestamp) -> Option<String> {
         let site = Arc::clone(&self.site);
         let policy = &site.facts().incidents;
-        let (parent, family) = self.families.family(index)?;
-        if let Some(id) = self.open_on(parent, OUTAGE) {
-            self.forget_timer(&id);
-            self.incidents.put(&id, alarm, at);
-            return Some(id);
-        }
+        let (parent, family) = self.families.at(family);
         let (parent, family) = (parent.to_owned(), family.to_vec());
         let cause = self.alarm_of_parent(&site, &parent);
         let quorum = quorum(policy.outage_devices, policy.outage_share, family.len());
@@ -262,15 +211,30 @@ impl Engine {
         Some(id)
     }
 
-    /// Counts who else on the parent has the condition. Gives the incident, once there is one.
+    /// The rules about its condition, in their order: the first with enough devices takes the alarm.
+    fn take_into_groups(&mut self, index: DeviceIndex, alarm: &Alarm, at: Timestamp) -> Option<String> {
+        let site = Arc::clone(&self.site);
+        let rules = site.facts().incidents.groups.iter().filter(|rule| rule.condition == alarm.condition);
+        for rule in rules {
+            for family in self.families.of_rule(&site, index, rule) {
+                let taken = self.take_into_group(family, alarm, rule, at);
+                if taken.is_some() {
+                    return taken;
+                }
+            }
+        }
+        None
+    }
+
+    /// Counts who else on the parent, or with the tag, has the condition. Gives the incident, once there is one.
     fn take_into_group(
         &mut self,
-        index: DeviceIndex,
+        family: FamilyIndex,
         alarm: &Alarm,
         rule: &GroupRule,
         at: Timestamp,
     ) -> Option<String> {
-        let (parent, family) = self.families.family(index)?;
+        let (parent, family) = self.families.at(family);
         if let Some(id) = self.open_on(parent, &rule.becomes) {
             self.forget_timer(&id);
             self.incidents.put(&id, alarm, at);
@@ -294,6 +258,11 @@ impl Engine {
     /// Puts all of a family into an incident that have its condition and are not somebody's work.
     fn put_standing(&mut self, id: &str, family: &[DeviceIndex], condition: &str, at: Timestamp) {
         for other in family {
+            let held = self.incidents.open_of(&self.site.device(*other).id, condition);
+            if held.is_some_and(|record| record.id != id) {
+                // It is in another one, which has a case.
+                continue;
+            }
             if let Some(alarm) = self.standing(*other, condition).cloned() {
                 self.incidents.put(id, &alarm, at);
             }
@@ -677,31 +646,5 @@ fn report_of(site: &Site, record: &Record) -> CaseReport {
         grid: place.grid.clone(),
         component_code: parent.map(|device| device.component_code.clone()).unwrap_or_default(),
         unit: place.unit.clone(),
-    }
-}
-
-fn view(record: &Record, ended_at: Option<Timestamp>, (explanation, explanation_zh): (String, String)) -> Incident {
-    let mut devices: Vec<String> = record.members.keys().map(|(device, _)| device.clone()).collect();
-    devices.dedup();
-    let is_standing =
-        |(key, member): (&(String, String), &crate::grouping::Member)| member.is_standing.then(|| key.0.clone());
-    let mut standing: Vec<String> = record.members.iter().filter_map(is_standing).collect();
-    standing.dedup();
-    Incident {
-        id: record.id.clone(),
-        kind: record.kind,
-        parent: record.parent.clone(),
-        condition: record.condition.clone(),
-        severity: record.severity,
-        began_at: record.began_at,
-        opened_at: record.opened_at.unwrap_or(record.began_at),
-        ended_at,
-        devices,
-        alarms: record.members.values().map(|member| member.alarm.clone()).filter(|alarm| !alarm.is_empty()).collect(),
-        standing,
-        peak: record.peak,
-        case_id: record.case_id.clone(),
-        explanation,
-        explanation_zh,
     }
 }

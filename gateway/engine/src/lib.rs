@@ -27,6 +27,7 @@ mod gone;
 mod grading;
 mod grouping;
 mod incident_text;
+mod incident_view;
 mod incidents;
 mod kin;
 mod last;
@@ -47,13 +48,14 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod together;
 mod uplinks;
 mod view;
 mod walk;
 mod walk_test;
 
 pub use engine::Engine;
-pub use incidents::Incident;
+pub use incident_view::{Incident, IncidentDetail, IncidentMember};
 pub use learners::LearnerTally;
 pub use masks::MASKS_MAX;
 pub use snapshot::{ENGINE_VERSION, RestoreError};

@@ -22,9 +22,9 @@ use crate::incident_text::explanation;
 use crate::incidents::{QUIET_DEFAULT, QUIET_MAX, QUIET_PERIODS, SILENT, new_record};
 use crate::timers::TimerKey;
 
-/// How often those are counted that were not heard since the link is back: an end is told a minute late at most, and
-/// a million devices are counted in some milliseconds.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often at least those are counted that were not heard since the link is back: an end is told a minute late at
+/// most, and a million devices are counted in some milliseconds.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// A link is down from now on.
@@ -45,12 +45,13 @@ impl Engine {
     /// A link stands again.
     pub(crate) fn regain_link(&mut self, source: &Arc<str>, at: Timestamp) {
         self.forget_look(source);
+        let look_at = self.next_look(at);
         let Some(loss) = self.incidents.losses.get_mut(source) else { return };
         if loss.incident.is_none() {
             self.incidents.losses.remove(source);
             return;
         }
-        (loss.back_at, loss.look_at) = (Some(at), Some(at.plus(LOOK_INTERVAL)));
+        (loss.back_at, loss.look_at) = (Some(at), Some(look_at));
         self.schedule_look(source);
     }
 
@@ -73,6 +74,37 @@ impl Engine {
                 loss.look_at = Some(at);
             }
         }
+    }
+
+    /// After an upgrade that cannot read the snapshot the case of a lost link is all that is left of its incident: its
+    /// devices are waited for, and it ends as any.
+    pub(crate) fn adopt_losses(&mut self, at: Timestamp) {
+        for (case_id, source, condition) in self.cases.subjects() {
+            let Some(case) = self.cases.get(&case_id).filter(|case| !case.state.is_final() && case.standing) else {
+                continue;
+            };
+            if condition != SOURCE_DOWN || !self.is_of_incident(&source, &condition) || self.incidents.holds(&case_id) {
+                continue;
+            }
+            let (since, severity, opened_at) = (case.report.occurred_at, case.severity, case.opened_at);
+            let source: Arc<str> = Arc::from(source);
+            let devices = self.unheard_since(&source, since).len();
+            let mut record = new_loss_record(&source, since, severity);
+            (record.opened_at, record.changed_at) = (Some(opened_at), at);
+            (record.devices, record.standing, record.peak, record.told) = (devices, devices, devices, devices);
+            (record.case_id, record.owns_case) = (Some(case_id), true);
+            let is_down = self.sources_down.contains(&source);
+            let (back_at, look_at) = if is_down { (None, None) } else { (Some(at), Some(self.next_look(at))) };
+            let loss = Loss { since, back_at, look_at, incident: Some(record.id.clone()) };
+            self.forget_look(&source);
+            self.incidents.losses.insert(Arc::clone(&source), loss);
+            self.incidents.records.insert(record.id.clone(), record);
+            self.schedule_look(&source);
+        }
+    }
+
+    fn next_look(&self, at: Timestamp) -> Timestamp {
+        at.plus(self.site.facts().incidents.source_after.min(LOOK_INTERVAL_MAX))
     }
 
     pub(crate) fn schedule_losses(&mut self) {
@@ -110,13 +142,7 @@ impl Engine {
         let again_at = at.plus(self.site.facts().incidents.source_after);
         let Some(since) = self.incidents.losses.get(source).map(|loss| loss.since) else { return };
         let devices = self.unheard_since(source, since).len();
-        let mut record = new_record(
-            IncidentKind::Source,
-            (source, SOURCE_DOWN, SILENT),
-            (&since.0.to_string(), since, Severity::Major),
-            Duration::ZERO,
-            None,
-        );
+        let mut record = new_loss_record(source, since, Severity::Major);
         (record.opened_at, record.changed_at) = (Some(at), at);
         (record.devices, record.standing, record.peak, record.told) = (devices, devices, devices, devices);
         let Some(loss) = self.incidents.losses.get_mut(source) else { return };
@@ -162,8 +188,9 @@ impl Engine {
             record.members = members;
         }
         if !is_over {
+            let look_at = self.next_look(at);
             if let Some(loss) = self.incidents.losses.get_mut(source) {
-                loss.look_at = Some(at.plus(LOOK_INTERVAL));
+                loss.look_at = Some(look_at);
             }
             return;
         }
@@ -196,6 +223,12 @@ impl Engine {
         }
         found
     }
+}
+
+fn new_loss_record(source: &str, since: Timestamp, severity: Severity) -> Record {
+    let first = since.0.to_string();
+    let subject = (source, SOURCE_DOWN, SILENT);
+    new_record(IncidentKind::Source, subject, (&first, since, severity), Duration::ZERO, None)
 }
 
 /// What the case of a lost link says: a link has no place in the street.

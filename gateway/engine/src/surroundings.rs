@@ -396,13 +396,15 @@ impl Swell {
     /// Takes the next level, in mm, and says whether it has risen.
     fn rises(&mut self, level: f32, at: Timestamp) -> bool {
         let span = i32::try_from(at.0.div_euclid(RISE_SPAN_MS)).unwrap_or(i32::MAX);
-        match span.saturating_sub(self.span) {
+        let passed = span.saturating_sub(self.span);
+        match passed {
             0 => self.low = self.low.min(level),
             1..=RISE_SPANS_MAX => (self.low_before, self.low, self.span) = (self.low, level, span),
             _ => (self.low_before, self.low, self.span) = (level, level, span),
         }
         let is_high = level - self.low.min(self.low_before) >= RISE_MM;
-        std::mem::replace(&mut self.was_high, is_high) && is_high
+        // Where reports are rare the next one is too late to confirm it.
+        (std::mem::replace(&mut self.was_high, is_high) || passed > 1) && is_high
     }
 }
 
@@ -438,4 +440,40 @@ impl Rain {
 
 fn place_of(hour: i64) -> usize {
     usize::try_from(hour.rem_euclid(WET_HOURS as i64)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether it is wet after each of these values, which come every half an hour.
+    fn wet(gauge: Gauge, values: &[f32]) -> Vec<bool> {
+        let mut rain = Rain::default();
+        let moments = (1..).map(|step| Timestamp(step * 1_800_000));
+        values.iter().zip(moments).map(|(value, at)| rain.take(gauge, *value, at)).collect()
+    }
+
+    #[test]
+    fn a_millimetre_in_six_hours_is_wet_however_a_gauge_tells_it() {
+        assert_eq!(wet(Gauge::SinceLast, &[0.0, 0.6, 0.0, 0.4]), [false, false, false, true]);
+        assert_eq!(wet(Gauge::Total, &[80.0, 80.6, 80.6, 81.0]), [false, false, false, true]);
+        assert_eq!(wet(Gauge::Total, &[80.0, 0.4, 1.0]), [false, false, true], "it was set back");
+        assert_eq!(wet(Gauge::Intensity, &[4.0, 1.2, 0.8]), [false, false, true], "mm/h for half an hour each");
+        assert_eq!(wet(Gauge::Total, &[80.0, 980.0]), [false, false], "no rain falls like that");
+        let mut long = vec![0.9];
+        long.extend([0.0; 12]);
+        long.push(0.9);
+        assert_eq!(wet(Gauge::SinceLast, &long).last(), Some(&false), "the first was more than six hours before");
+    }
+
+    #[test]
+    fn a_level_has_risen_when_a_second_report_says_so() {
+        let mut swell = Swell::default();
+        let mut take = |minute: i64, level: f32| swell.rises(level, Timestamp(1_800_000_000_000 + minute * 60_000));
+        let splash = [take(10, 50.0), take(15, 200.0), take(20, 52.0)];
+        let rain = [take(25, 70.0), take(30, 85.0), take(35, 110.0)];
+        assert_eq!((splash, rain), ([false; 3], [false, false, true]));
+        let morning: Vec<bool> = (0..24).map(|step| take(500 + step * 5, 50.0 + step as f32)).collect();
+        assert!(!morning.contains(&true), "the morning's rise is slow");
+    }
 }

@@ -204,6 +204,14 @@ pub(super) async fn incidents(State(state): State<ApiState>) -> Listed {
     Ok(Json(List { items: incidents.iter().map(|incident| serde_json::json!(incident)).collect(), next: None }))
 }
 
+/// One incident with its alarms.
+pub(super) async fn incident(State(state): State<ApiState>, Path(id): Path<String>) -> Found {
+    let wanted = id.clone();
+    let question = move |engine: &kerbside_engine::Engine| engine.incident(&wanted);
+    let found = state.engine.ask(question).await.map_err(|error| ApiError::unavailable(&error))?;
+    Ok(Json(serde_json::json!(found.ok_or_else(|| ApiError::not_found("incident", &id))?)))
+}
+
 pub(super) async fn cases(State(state): State<ApiState>, Asked(parameters): Asked<Parameters>) -> Listed {
     let datum = parameters.datum()?;
     let query = CaseQuery {

@@ -11,7 +11,7 @@
 //! | `GET /api/v1/readings` | last readings |
 //! | `GET /api/v1/frames` | frames as they arrive, with what they gave, as Server-Sent Events |
 //! | `GET /api/v1/alarms`, `/alarms/{id}`; `POST /alarms/{id}/acknowledge` | alarms |
-//! | `GET /api/v1/incidents` | alarms with one cause |
+//! | `GET /api/v1/incidents`, `/incidents/{id}` | alarms with one cause |
 //! | `GET, POST /api/v1/rain-signal` | the official rainstorm signal |
 //! | `GET /api/v1/buses` | Modbus buses: share of time by unit, what is left alone and why |
 //! | `POST /api/v1/modbus/read`, `/modbus/identify` | one question to a unit of a bus that is polled |
@@ -145,6 +145,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/alarms/{id}", get(lists::alarm))
         .route("/alarms/{id}/acknowledge", post(actions::acknowledge))
         .route("/incidents", get(lists::incidents))
+        .route("/incidents/{id}", get(lists::incident))
         .route("/rain-signal", get(actions::rain_signal).post(actions::tell_rain_signal))
         .route("/buses", get(buses::list))
         .route("/modbus/read", post(modbus::read))

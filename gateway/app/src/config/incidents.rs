@@ -3,11 +3,13 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use kerbside_model::Severity;
 use kerbside_model::document::Section;
-use kerbside_model::incident::{GroupRule, IncidentPolicy, Linkage};
+use kerbside_model::incident::{GroupRule, IncidentPolicy, Linkage, TagPattern};
+use kerbside_model::inventory::check_tag;
 use kerbside_model::vocabulary;
+use kerbside_model::{Device, Severity};
 
+use super::read::Context;
 use super::sources::Sources;
 use super::{rain, read};
 
@@ -17,8 +19,9 @@ const DEVICES: RangeInclusive<i64> = 2..=10_000;
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(7 * 86_400);
 /// Metres between neighbours, and across a whole incident: a district has 100 km at most.
 const METRES: RangeInclusive<f64> = 10.0..=100_000.0;
-/// A link that is away for less than a minute is a restart; after a day nobody needs to be told.
-const SOURCE_AFTER: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86_400);
+/// A second is for trying it out, since a broker that is restarted is away for longer; after a day nobody needs to be
+/// told.
+const SOURCE_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 /// More rules than this nobody keeps in mind.
 const GROUPS_MAX: usize = 50;
 
@@ -69,8 +72,8 @@ fn groups(section: &Section<'_>) -> Vec<GroupRule> {
     let mut groups: Vec<GroupRule> = Vec::new();
     for inner in section.sections("groups") {
         let rule = group(&inner);
-        if groups.iter().any(|other| other.condition == rule.condition) {
-            let mend = "write one rule for each condition";
+        if groups.iter().any(|other| other.condition == rule.condition && other.tag == rule.tag) {
+            let mend = "write one rule for each condition, or one for each tag";
             inner.problem("condition", &rule.condition, "another rule is about this condition", mend);
         }
         groups.push(rule);
@@ -106,7 +109,31 @@ fn group(section: &Section<'_>) -> GroupRule {
         severity: section.choice("severity", &severities).unwrap_or(Severity::Major),
         condition,
         becomes,
-        tag: None,
+        tag: section.text("tag").and_then(|text| tag(section, &text)),
+    }
+}
+
+/// A tag, or the beginning of tags with a star behind it.
+fn tag(section: &Section<'_>, text: &str) -> Option<TagPattern> {
+    let (plain, is_beginning) = match text.strip_suffix('*') {
+        Some(beginning) => (beginning, true),
+        None => (text, false),
+    };
+    if check_tag(plain).is_err() {
+        let mend = "write a tag of the inventory, such as circuit-7, or circuit-* for each that begins so";
+        section.problem("tag", text, "this cannot be a tag", mend);
+        return None;
+    }
+    Some(TagPattern { text: plain.to_owned(), is_beginning })
+}
+
+/// Rules about tags that no device has count nothing.
+pub(super) fn note_tags(policy: &IncidentPolicy, devices: &[Device], context: &Context<'_>) {
+    for pattern in policy.groups.iter().filter_map(|rule| rule.tag.as_ref()) {
+        if !devices.iter().any(|device| device.tags.iter().any(|tag| pattern.is(tag))) {
+            let star = if pattern.is_beginning { "*" } else { "" };
+            context.notice(format!("incidents.groups: no device has the tag {}{star}", pattern.text));
+        }
     }
 }
 

@@ -246,6 +246,7 @@ fn read_all(path: &Path, top: Section<'_>, context: Context<'_>, problems: &Prob
     }
     note_phones(&top, &general, &channels, &context);
     let incidents = incidents::read(&top, &sources);
+    incidents::note_tags(&incidents, &inventory.devices, &context);
     rain::subscribe(&incidents.rain_topics, &mut sources.mqtt);
     note_nodes(&sources, &inventory, &context);
     top.finish();

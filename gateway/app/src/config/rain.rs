@@ -83,15 +83,39 @@ fn source(section: &Section<'_>, sources: &Sources) -> String {
 
 /// Subscribes to the topics that no filter of their source covers yet.
 pub(super) fn subscribe(topics: &[RainTopic], sources: &mut [MqttConfig]) {
-    for rain in topics {
-        for source in sources.iter_mut().filter(|source| source.name == rain.source) {
-            let is_heard = source.topics.iter().any(|known| {
-                let filter = known.filter.strip_prefix("$share/").and_then(|shared| Some(shared.split_once('/')?.1));
-                is_covered(filter.unwrap_or(&known.filter).as_bytes(), rain.topic.as_bytes())
-            });
-            if !is_heard {
-                source.topics.push(TopicFilter { filter: rain.topic.clone(), qos: 1 });
-            }
+    sources.iter_mut().for_each(|source| add(topics, &source.name, &mut source.topics));
+}
+
+fn add(topics: &[RainTopic], source: &str, filters: &mut Vec<TopicFilter>) {
+    for rain in topics.iter().filter(|rain| rain.source == source) {
+        let is_heard = filters.iter().any(|known| {
+            let shared = known.filter.strip_prefix("$share/").and_then(|shared| shared.split_once('/'));
+            let filter = shared.map_or(known.filter.as_str(), |(_, filter)| filter);
+            is_covered(filter.as_bytes(), rain.topic.as_bytes())
+        });
+        if !is_heard {
+            filters.push(TopicFilter { filter: rain.topic.clone(), qos: 1 });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filters(topics: &[&str], rain: &str) -> Vec<String> {
+        let known = topics.iter().map(|filter| TopicFilter { filter: (*filter).to_owned(), qos: 1 });
+        let topic =
+            RainTopic { source: "city".to_owned(), topic: rain.to_owned(), level: None, until: None, lasts: LASTS };
+        let mut filters: Vec<TopicFilter> = known.collect();
+        add(&[topic], "city", &mut filters);
+        filters.into_iter().map(|filter| filter.filter).collect()
+    }
+
+    #[test]
+    fn a_topic_is_subscribed_to_where_no_filter_covers_it() {
+        assert_eq!(filters(&["city/#"], "weather/rain"), ["city/#", "weather/rain"]);
+        assert_eq!(filters(&["$share/g/weather/+"], "weather/rain"), ["$share/g/weather/+"]);
+        assert_eq!(filters(&["#"], "weather/rain"), ["#"]);
     }
 }

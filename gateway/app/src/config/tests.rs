@@ -146,6 +146,21 @@ fn each_mistake_is_reported_at_its_line_and_key() {
             "incidents:\n  groups:\n    - {condition: silent, becomes: outage}\n",
             &[(3, "incidents.groups[0].becomes"), (3, "incidents.groups[0].condition")],
         ),
+        (
+            "a link that is always down",
+            "incidents: {source_down: {after: 0s}}\n",
+            &[(1, "incidents.source_down.after")],
+        ),
+        (
+            "rain on many topics of no source",
+            "incidents:\n  rain_topics:\n    - {topic: rain/+, source: nobody, until: end, lasts: 1s}\n",
+            &[
+                (3, "incidents.rain_topics[0].lasts"),
+                (3, "incidents.rain_topics[0].level"),
+                (3, "incidents.rain_topics[0].source"),
+                (3, "incidents.rain_topics[0].topic"),
+            ],
+        ),
         ("a window of a day", "limits: {duplicate_window: 1d}\n", &[(1, "limits.duplicate_window")]),
         (
             "two kinds of address",

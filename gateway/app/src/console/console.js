@@ -12,6 +12,8 @@ const ANSWER_MILLIS_MAX = 8000;
 /** The most that one page of the API holds. A storm must not push a critical alarm off the list. */
 const ALARMS_MAX = 1000;
 const ALARM_ROWS_MAX = 200;
+/** Devices of an incident that are named; the case and the list of alarms have the rest. */
+const INCIDENT_DEVICES_MAX = 50;
 const CASES_MAX = 200;
 const NOTICES_MAX = 20;
 const FRAMES_MAX = 50;
@@ -446,6 +448,7 @@ function renderOverview() {
   const more = data.alarms.next ? word("more_alarms", { count: ALARMS_MAX }) : "";
   const cut = shown.length < alarms.length ? word("shown_of", { shown: shown.length, count: alarms.length }) : "";
   put($("alarms-note"), [more, cut].filter(Boolean).join(" · "));
+  $("incidents-title").hidden = !data.incidents?.items.length;
   renderIncidents();
   renderComponents();
   renderMap();
@@ -466,7 +469,18 @@ function renderIncidents() {
       };
       const link = item.case_id ? make("a", { class: "id", href: caseAddress(item.case_id) }, item.case_id) : "";
       const text = item.ended_at ? inLanguage(item, "explanation") : word("incident", values);
-      return make("li", {}, severityMark(item.severity), ` ${text} `, when(item.ended_at ?? item.opened_at), " ", link);
+      const shown = item.standing.slice(0, INCIDENT_DEVICES_MAX);
+      const devices = shown.map((id) => make("li", {}, deviceLink(id, data.devices.get(id)?.name)));
+      const more = item.standing.length - shown.length;
+      const where = make(
+        "details",
+        {},
+        make("summary", {}, word("incident_where")),
+        item.ended_at ? null : soft(inLanguage(item, "explanation")),
+        make("ul", {}, ...devices, more > 0 && make("li", {}, `+ ${more}`)),
+      );
+      const time = when(item.ended_at ?? item.opened_at);
+      return make("li", {}, severityMark(item.severity), ` ${text} `, time, " ", link, shown.length ? where : null);
     },
   );
 }

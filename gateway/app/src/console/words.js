@@ -386,6 +386,8 @@ export const WORDS = {
   is_over: ["over", "已恢复"],
   essential: ["essential", "关键"],
   no_such: ["{id} is not known here", "此处没有 {id}"],
+  incidents: ["Incidents", "事件群"],
+  incident_where: ["Where it stands", "现存设备"],
   incident: ["{condition}, {parent}: {count} devices, {standing} stand now", "事件群：{parent}，{condition}，共 {count} 台设备，现存 {standing} 台"],
   no_alarms: ["No alarm stands", "无告警"],
   no_cases: ["No case yet", "无案件"],

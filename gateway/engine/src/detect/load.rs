@@ -6,7 +6,6 @@ use kerbside_model::profile::{LOAD_SETTINGS_MAX, LOAD_SWITCHES_MAX, Load, LoadGo
 use serde::{Deserialize, Serialize};
 
 use super::{Sight, Verdict, threshold};
-use crate::last::LastReadings;
 
 /// Dimming is told apart in steps of ten percent.
 const STEPS: f64 = 10.0;
@@ -31,17 +30,17 @@ pub(crate) struct Setting(u16);
 
 impl Setting {
     /// By the last good values of the points that say it; `None` when one of them is not known.
-    pub(crate) fn of(rule: &Load, last: &LastReadings) -> Option<Setting> {
+    pub(crate) fn of<'a>(rule: &Load, value: impl Fn(u16) -> Option<&'a Value>) -> Option<Setting> {
         let mut bits = 0;
         for (number, point) in rule.switches.iter().enumerate() {
-            match last.good(*point)?.0 {
+            match value(*point)? {
                 Value::Boolean(true) => bits |= 1 << number,
                 Value::Boolean(false) => {}
                 _ => return None,
             }
         }
         let dimming = match rule.dimming {
-            Some(point) => last.good(point)?.0.as_number()?,
+            Some(point) => value(point)?.as_number()?,
             None => 100.0,
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 10")]
@@ -196,5 +195,147 @@ impl LoadTable {
         if self.night > today {
             (self.night, self.seen, self.outside) = (today, 0, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kerbside_model::Timestamp;
+    use kerbside_model::inventory::Device;
+    use kerbside_model::profile::{Rule, parse_profile_text};
+
+    use super::*;
+    use crate::local::Clock;
+
+    /// 2026-11-02 00:00 in China, a Monday.
+    const MONDAY: i64 = 1_793_548_800_000;
+    const HOUR_MS: i64 = 3_600_000;
+
+    /// A lamp with its own memory, whose points are power, switch and dimming.
+    struct Lamp {
+        rule: Load,
+        clock: Clock,
+        table: LoadTable,
+    }
+
+    impl Lamp {
+        fn new(goal: &str) -> Lamp {
+            let text = format!(
+                "profile: x\nversion: 1\nkind: pole\nvendor: x\nmodel: x\ninterval: 30m\npayload: {{format: json}}\n\
+                 points: [{{name: active_power_w, path: p}}, {{name: lamp_on, path: l}}, {{name: dimming_percent, path: d}}]\n\
+                 detectors: [{{condition: lamp_out, severity: minor, load: {{point: active_power_w, switches: lamp_on, \
+                 dimming: dimming_percent, least: 3, {goal}}}}}]\n\
+                 samples: [{{name: a, json: {{p: 1}}, readings: {{active_power_w: 1}}}}, {{name: b, text: '', error: x}}]\n"
+            );
+            let problems = kerbside_model::document::Problems::default();
+            let mut profile = parse_profile_text("x.yaml", &text, &problems).unwrap();
+            profile.put_zone("Asia/Shanghai");
+            let Rule::Load(rule) = profile.detectors[0].rule.clone() else { panic!("it is a load") };
+            Lamp { rule, clock: Clock::of(&profile), table: LoadTable::default() }
+        }
+
+        /// Power, whether it is switched on, and its dimming at a half hour since Monday.
+        fn send(&mut self, half_hour: i64, power: f64, on: bool, dimming: f64) -> Verdict {
+            let at = Timestamp(MONDAY + half_hour * HOUR_MS / 2);
+            let values = [Value::Number(power), Value::Boolean(on), Value::Number(dimming)];
+            let local = self.clock.local(at, self.clock.place(&Device::default()));
+            let sight = Sight { observed_at: at, local: local.as_ref(), is_to_learn: true, is_permitted: false };
+            let setting = Setting::of(&self.rule, |point| values.get(usize::from(point)));
+            self.table.judge(&self.rule, power, setting, &sight)
+        }
+
+        /// So many nights from 18:00 to 06:00, full until midnight and at 40 % behind it; by day it is off. Gives the
+        /// half hours in which it was wrong.
+        fn nights(&mut self, from: i64, count: i64, power: impl Fn(f64) -> f64) -> Vec<i64> {
+            let mut wrong = Vec::new();
+            for half_hour in from * 48..(from + count) * 48 {
+                let (on, dimming) = match half_hour % 48 {
+                    0..12 => (true, 40.0),
+                    36..48 => (true, 100.0),
+                    _ => (false, 0.0),
+                };
+                let drawn = if on { power(dimming) } else { 0.4 };
+                if self.send(half_hour, drawn, on, dimming) == Verdict::Wrong {
+                    wrong.push(half_hour - from * 48);
+                }
+            }
+            wrong
+        }
+    }
+
+    #[test]
+    fn a_lamp_that_is_on_and_draws_nothing_is_dark_at_each_dimming_and_an_unlit_one_is_not() {
+        let mut lamp = Lamp::new("below: 20");
+        assert_eq!(lamp.nights(0, 4, |dimming| 60.0 * dimming / 100.0 + 1.0), Vec::<i64>::new());
+        assert_eq!(lamp.table.settings.len(), 2);
+        assert_eq!(lamp.send(4 * 48, 2.0, true, 40.0), Verdict::Wrong);
+        assert_eq!(lamp.send(4 * 48 + 1, 25.0, true, 40.0), Verdict::Fine);
+        assert_eq!(lamp.send(4 * 48 + 2, 8.0, true, 40.0), Verdict::Between);
+        // Off by day it says nothing, so that what was dark at night is not over.
+        assert_eq!(lamp.send(4 * 48 + 24, 0.4, false, 0.0), Verdict::Unknown);
+        assert_eq!(lamp.send(4 * 48 + 40, 2.0, true, 100.0), Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_lamp_that_was_dark_from_the_beginning_is_told_only_where_its_load_is_rated() {
+        let dark = |lamp: &mut Lamp| lamp.nights(0, 4, |_| 1.0).len();
+        assert_eq!(dark(&mut Lamp::new("below: 20")), 0);
+        assert_eq!(dark(&mut Lamp::new("below: 20, rated: 60")), 4 * 24);
+        let mut half = Lamp::new("below: 20, rated: 60");
+        half.nights(0, 4, |dimming| 60.0 * dimming / 100.0 * 0.3);
+        assert_eq!(half.table.settings.len(), 0, "a lamp that is half dark is not learnt");
+    }
+
+    #[test]
+    fn a_lamp_is_degraded_after_three_nights_and_well_again_after_one() {
+        let goal = "outside: {min: 75, max: 125}";
+        let usual = |dimming: f64| 60.0 * dimming / 100.0 + 1.0;
+        let mut lamp = Lamp::new(goal);
+        assert_eq!(lamp.nights(0, 5, usual), Vec::<i64>::new());
+        // From noon of the fifth day on: three nights are over at noon of the eighth.
+        let wrong = lamp.nights(5, 5, |dimming| usual(dimming) * 0.6);
+        assert_eq!(wrong.first(), Some(&(3 * 48 + 24)));
+        assert!(lamp.nights(10, 3, usual).iter().all(|half_hour| *half_hour < 24));
+        let mut bursts = Lamp::new(goal);
+        bursts.nights(0, 5, usual);
+        for night in 0..4 {
+            let factor = if night % 2 == 0 { 0.6 } else { 1.0 };
+            assert_eq!(bursts.nights(5 + night, 1, |dimming| usual(dimming) * factor), Vec::<i64>::new());
+        }
+    }
+
+    #[test]
+    fn what_is_out_is_not_degraded_and_what_fails_slowly_is_not_learnt() {
+        let mut lamp = Lamp::new("outside: {min: 75, max: 125}");
+        lamp.nights(0, 5, |dimming| 0.6 * dimming);
+        assert_eq!(lamp.nights(5, 6, |_| 1.0), Vec::<i64>::new());
+        let mut failing = Lamp::new("outside: {min: 75, max: 125}");
+        failing.nights(0, 5, |dimming| 0.6 * dimming);
+        let wrong = (0..40).map(|night| {
+            let left = 1.0 - 0.02 * night as f64;
+            failing.nights(5 + night, 1, |dimming| 0.6 * dimming * left).len()
+        });
+        assert!(wrong.sum::<usize>() > 0, "2 % a night are told");
+    }
+
+    #[test]
+    fn a_lamp_that_burns_although_it_is_switched_off_is_lit() {
+        let mut lamp = Lamp::new("above: 20");
+        lamp.nights(0, 4, |dimming| 0.6 * dimming);
+        assert_eq!(lamp.send(4 * 48 + 24, 58.0, false, 0.0), Verdict::Wrong);
+        assert_eq!(lamp.send(4 * 48 + 25, 0.4, false, 0.0), Verdict::Fine);
+    }
+
+    #[test]
+    fn more_settings_than_there_is_room_for_are_not_learnt_and_memory_stays_small() {
+        let mut lamp = Lamp::new("below: 20");
+        lamp.rule.dimming = None;
+        lamp.rule.switches = vec![1];
+        for number in 0..100_u16 {
+            lamp.table.learn(&lamp.rule.clone(), Setting(number % 50 + 1), 60.0);
+        }
+        assert_eq!(lamp.table.settings.len(), LOAD_SETTINGS_MAX);
+        let bytes = size_of::<LoadTable>() + LOAD_SETTINGS_MAX * size_of::<Usual>();
+        assert!(bytes <= 120, "{bytes}");
     }
 }

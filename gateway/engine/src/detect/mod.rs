@@ -15,14 +15,13 @@ mod rest;
 mod shift;
 mod spikes;
 mod tally;
-mod together;
 mod track;
 mod unusual;
 mod upkeep;
 
 use std::time::Duration;
 
-use kerbside_model::profile::{Approach, Detector, Jump, Load, Rise, Rule, Side, Unusual};
+use kerbside_model::profile::{Approach, BehindPermit, Detector, Jump, Load, Rise, Rule, Side, Unusual};
 use kerbside_model::{Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +37,6 @@ pub(crate) use self::rest::Rest;
 pub(crate) use self::shift::Creep;
 pub(crate) use self::spikes::SpikeTimes;
 pub(crate) use self::tally::Tally;
-pub(crate) use self::together::Together;
 pub(crate) use self::track::Track;
 pub(crate) use self::unusual::Watcher;
 use crate::local::Local;
@@ -92,7 +90,7 @@ pub(crate) enum Memory {
     Normal(Normal),
     Days(Days),
     Rest(Rest),
-    Cells(Cells),
+    Cells(Box<Cells>),
     Gaps(Gaps),
     Amount(Amassed),
     Flaps(Flaps),
@@ -122,7 +120,7 @@ pub(crate) struct DetectorState {
     pub(crate) unsupported: bool,
     /// Wrong readings running, while rising; readings on the way to the limit, while clear.
     pub(crate) count: u16,
-    /// The reading before, of a rate that leaves jumps out.
+    /// The reading before, of a rate that leaves jumps out; the reading before the reference, of a limit with a way to it.
     previous: f32,
     /// When that was observed; 0 for none.
     previous_at: Timestamp,
@@ -206,7 +204,18 @@ impl DetectorState {
         match (rule, self.memory_for(rule), sight.local) {
             (Rule::Forecast(forecast), Memory::Track(track), _) => track.judge(forecast, number, sight.observed_at),
             (Rule::Deviation(deviation), Memory::Normal(normal), Some(local)) => {
-                normal.judge(deviation, number, local, sight.is_to_learn && Normal::learns_in(phase))
+                let learns = sight.is_to_learn && Normal::learns_in(phase);
+                match normal.judge(deviation, number, local, learns) {
+                    // What began in an hour that is known does not go on by itself through one that is not.
+                    Verdict::Unknown if phase == Phase::Rising => Verdict::Between,
+                    verdict => verdict,
+                }
+            }
+            (Rule::Trend(trend), Memory::Days(days), _)
+                if sight.is_permitted && trend.behind_permit == BehindPermit::Anew =>
+            {
+                *days = Days::default();
+                Verdict::Unknown
             }
             (Rule::Trend(trend), Memory::Days(days), Some(local)) => {
                 days.judge(trend, number, local, sight.is_to_learn)
@@ -410,6 +419,10 @@ impl DetectorState {
         let towards = if side == Side::Below { -1.0 } else { 1.0 };
         let (before, elapsed_ms) = (self.reference, observed_at.0.saturating_sub(self.reference_at.0));
         let is_first = self.reference_at == Timestamp::default() || elapsed_ms < 0;
+        let earlier = f64::from(self.previous);
+        #[expect(clippy::cast_possible_truncation, reason = "it tells whether it rose, and measures nothing")]
+        let known = if is_first { number } else { before } as f32;
+        self.previous = known;
         let is_on_the_way = (number - approach.from) * towards >= 0.0;
         if is_first || self.is_active() || !is_on_the_way {
             self.remember(number, observed_at);
@@ -422,11 +435,12 @@ impl DetectorState {
         // Where something stands already, something else may go.
         let was_doubted = self.phase == Phase::Doubted;
         let step = if was_doubted { (number - before).abs() } else { (number - before) * towards };
-        // Between reports that are far apart anything may park: where none of them saw the way to the limit, or nearly
-        // to it, a jump is no larger for the time.
+        // Between reports that are far apart anything may park: where none of them saw it rise on the way to the limit, or
+        // nearly to it, a jump is no larger for the time.
         let least_noise = approach.jump.over * BOX_NOISE;
         let is_at_limit = (number - raise) * towards >= -least_noise;
-        let has_leapt = !was_doubted && is_at_limit && (before - approach.from) * towards < 0.0;
+        let has_come = (before - approach.from) * towards >= 0.0 && (before - earlier) * towards >= least_noise;
+        let has_leapt = !was_doubted && is_at_limit && !has_come;
         let limit = if has_leapt { approach.jump.over } else { jump_limit(&approach.jump, elapsed_ms) };
         let has_jumped = step > limit;
         let noise = (before.abs() * BOX_VARIATION).max(least_noise);

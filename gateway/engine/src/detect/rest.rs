@@ -19,6 +19,8 @@ pub(crate) struct Rest {
     quiet: Vec<f32>,
     /// It was touched with a permit: its place is learnt anew.
     is_touched: bool,
+    /// The reading before, where what shakes is not believed.
+    before: Option<f32>,
 }
 
 impl Rest {
@@ -29,12 +31,25 @@ impl Rest {
             self.is_touched = true;
             self.quiet.clear();
         }
+        if self.is_touched && rule.below.is_some() {
+            // A crew that leaves it askew has seen it; what is left open is for another rule to find.
+            self.place = None;
+        }
         let moved = self.moved(rule, number);
         if rule.below.zip(moved).is_some_and(|(below, moved)| moved.abs() >= below) {
             return Verdict::Between;
         }
         let verdict =
             moved.map_or(Verdict::Unknown, |moved| threshold(Side::Above, rule.above, rule.clear, moved.abs()));
+        if let Some(still) = rule.still {
+            let before = self.before.replace(number as f32);
+            let is_still = before.is_some_and(|before| way(rule, f64::from(before), number).abs() <= still);
+            if verdict == Verdict::Wrong && !is_still {
+                return Verdict::Between;
+            }
+        }
+        // Nobody puts a cover back as it lay: within the limit all is well until its new place is known.
+        let verdict = if self.is_touched && verdict == Verdict::Between { Verdict::Fine } else { verdict };
         if sight.is_permitted || !sight.is_to_learn || verdict == Verdict::Wrong {
             return verdict;
         }

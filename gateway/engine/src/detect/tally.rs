@@ -15,8 +15,6 @@ const HOURS: usize = 24;
 const WORKDAYS: f64 = 5.0;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: f64 = 86_400_000.0;
-/// Events are judged when so long was counted: with less, a few of them are nothing.
-const WINDOW_MS: i64 = HOUR_MS;
 /// What was counted over a longer time than a week and a day says nothing of its hours.
 const WINDOW_MS_MAX: i64 = 192 * HOUR_MS;
 /// How fast the usual follows in the long run: about the last twenty days of an hour count.
@@ -35,12 +33,13 @@ pub(crate) struct Tally {
     last: Option<(Timestamp, f64)>,
     /// Where the number stands, and since when it is away from there.
     place: Option<f64>,
-    away_since: Option<Timestamp>,
+    away: Option<(Timestamp, f64)>,
     /// Of the window that is being counted.
     events: f64,
     elapsed_ms: i64,
-    /// For how long it has been too rare, up to the last window.
+    /// For how long it has been too rare, up to the last window, and in how many windows.
     rare_ms: i64,
+    rare_windows: u16,
     /// How long was counted in all, for the warm-up.
     counted_ms: i64,
     judged: Option<Judged>,
@@ -102,7 +101,7 @@ impl Tally {
         self.last = Some((at, number));
         self.events += events;
         self.elapsed_ms = self.elapsed_ms.saturating_add(at.0.saturating_sub(before_at.0));
-        if self.elapsed_ms < WINDOW_MS {
+        if self.elapsed_ms < milliseconds(rule.window) {
             return Verdict::Unknown;
         }
         self.close(rule, local)
@@ -110,24 +109,27 @@ impl Tally {
 
     /// A window begins with the next reading.
     fn begin(&mut self) {
-        (self.last, self.place, self.away_since) = (None, None, None);
-        (self.events, self.elapsed_ms, self.rare_ms) = (0.0, 0, 0);
+        (self.last, self.place, self.away) = (None, None, None);
+        (self.events, self.elapsed_ms) = (0.0, 0);
+        (self.rare_ms, self.rare_windows) = (0, 0);
     }
 
     /// One when the number has come back from a hit.
     fn hit(&mut self, hits: &Hits, number: f64, at: Timestamp) -> f64 {
         let place = *self.place.get_or_insert(number);
         let distance = (number - place).abs();
-        match self.away_since {
-            None if distance >= hits.by => self.away_since = Some(at),
+        match self.away {
+            None if distance >= hits.by => self.away = Some((at, number)),
             // It stands where it is, and goes with heat and frost.
             None => self.place = Some(number),
-            Some(since) if at.since(since) > hits.within => (self.place, self.away_since) = (Some(number), None),
-            Some(_) if distance <= hits.back => {
-                self.away_since = None;
-                return 1.0;
+            Some((since, _)) if distance <= hits.back => {
+                self.away = None;
+                return if at.since(since) <= hits.within { 1.0 } else { 0.0 };
             }
-            Some(_) => {}
+            Some((since, _)) if at.since(since) <= hits.within => {}
+            // It stays there; or its way back was lost on the radio, and this is the next hit.
+            Some((_, there)) if (number - there).abs() <= hits.back => (self.place, self.away) = (Some(number), None),
+            Some(_) => self.away = Some((at, number)),
         }
         0.0
     }
@@ -136,7 +138,7 @@ impl Tally {
         let (events, elapsed_ms) = (self.events, self.elapsed_ms);
         (self.events, self.elapsed_ms) = (0.0, 0);
         if elapsed_ms > WINDOW_MS_MAX {
-            self.rare_ms = 0;
+            (self.rare_ms, self.rare_windows) = (0, 0);
             return Verdict::Unknown;
         }
         if self.hours.is_empty() && events <= 0.0 {
@@ -160,7 +162,7 @@ impl Tally {
         };
         // What is too much is not to become usual.
         if self.rare_ms == 0 {
-            self.learn(&pieces, events, usual);
+            self.learn(&pieces, events);
         }
         verdict
     }
@@ -184,21 +186,25 @@ impl Tally {
         let enough = rule.one_in.ln();
         if rarity >= enough && events >= rule.times * most && events >= rule.least * hours {
             self.rare_ms = self.rare_ms.saturating_add(elapsed_ms);
-            let lasts = self.rare_ms >= milliseconds(rule.lasts);
+            self.rare_windows = self.rare_windows.saturating_add(1);
+            // A report that was lost makes one wild hour a window of two.
+            let is_enough = self.rare_windows > 1 || rule.window >= rule.lasts;
+            let lasts = is_enough && self.rare_ms >= milliseconds(rule.lasts);
             return if lasts { Verdict::Wrong } else { Verdict::Between };
         }
-        self.rare_ms = 0;
+        (self.rare_ms, self.rare_windows) = (0, 0);
         let is_calm = rarity <= enough * CALM_POWER || events < most * f64::midpoint(1.0, rule.times);
         if is_calm { Verdict::Fine } else { Verdict::Between }
     }
 
-    /// Events of a window go to its hours as they are usual there, or evenly while nothing is.
-    fn learn(&mut self, pieces: &[Piece], events: f64, usual: f64) {
-        let all: f64 = pieces.iter().map(|piece| piece.hours).sum();
-        for Piece { place, hours } in pieces {
+    /// Events of a window go to its hours as they are usual there, or evenly while little is known.
+    fn learn(&mut self, pieces: &[Piece], events: f64) {
+        let mean = events / pieces.iter().map(|piece| piece.hours).sum::<f64>().max(f64::MIN_POSITIVE);
+        let weights: Vec<f64> = pieces.iter().map(|piece| self.hours[piece.place].weight(mean)).collect();
+        let all: f64 = pieces.iter().zip(&weights).map(|(piece, weight)| piece.hours * weight).sum();
+        for (Piece { place, hours }, weight) in pieces.iter().zip(weights) {
             let hour = &mut self.hours[*place];
-            let share = if usual > 0.0 { f64::from(hour.rate) * hours / usual } else { hours / all };
-            let rate = (events * share / hours) as f32;
+            let rate = if all > 0.0 { (events * weight / all) as f32 } else { 0.0 };
             let hours = *hours as f32;
             hour.known += hours;
             let step = (hours / hour.known).max(LEARNING_RATE_MIN * hours).min(1.0);
@@ -212,11 +218,17 @@ impl Tally {
 
     pub(super) fn forget_future(&mut self, now: Timestamp) {
         self.last = self.last.map(|(at, number)| (at.min(now), number));
-        self.away_since = self.away_since.map(|since| since.min(now));
+        self.away = self.away.map(|(since, number)| (since.min(now), number));
     }
 }
 
 impl Usual {
+    /// The share of events that an hour has among others, when `mean` is what each of them had evenly.
+    fn weight(&self, mean: f64) -> f64 {
+        let known = f64::from(self.known);
+        (f64::from(self.rate) * known + mean) / (known + 1.0)
+    }
+
     /// As many events as it may be in an hour, when what is known of it is taken with a grain of salt.
     fn most(&self) -> f64 {
         let known = self.known.min(1.0 / LEARNING_RATE_MIN);
@@ -289,6 +301,7 @@ mod tests {
     const RULE: Frequency = Frequency {
         hits: None,
         one_in: 1e6,
+        window: std::time::Duration::from_secs(3_600),
         lasts: std::time::Duration::from_secs(7_200),
         times: 2.0,
         least: 10.0,
@@ -353,10 +366,14 @@ mod tests {
         let hits = Hits { by: 5.0, back: 3.0, within: std::time::Duration::from_secs(60) };
         let mut tally = Tally::default();
         let mut seen = Vec::new();
-        for (second, number) in [(0, 1.0), (100, 30.0), (103, 1.4), (200, 13.0), (900, 13.1), (905, 20.0), (910, 13.0)]
-        {
+        // There and back; there and not back, and there again; a slide that stays, and a hit from there.
+        let story = [
+            [(0, 1.0), (100, 30.0), (103, 1.4), (200, 41.0), (600, 22.0)],
+            [(603, 1.0), (800, 13.0), (1_400, 13.1), (1_405, 20.0), (1_410, 13.0)],
+        ];
+        for (second, number) in story.concat() {
             seen.push(tally.hit(&hits, number, Timestamp(MONDAY + second * 1_000)));
         }
-        assert_eq!(seen, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(seen, [0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
     }
 }

@@ -1,10 +1,10 @@
 //! What rules over several points say in words: combinations and expressions, spikes, and the load of lamps. English and
 //! Chinese.
 
-use kerbside_model::Value;
 use kerbside_model::profile::{
-    Combination, Load, LoadGoal, Operand, Point, Profile, Relation, Rule, Spikes, Test, Word,
+    Combination, Detector, Load, LoadGoal, Operand, Point, Profile, Relation, Rule, Spikes, Test, Word,
 };
+use kerbside_model::{Ground, Value};
 
 use super::{chinese_value, english_value, names, rounded, span, span_zh, unit_of};
 use crate::detect::{DetectorState, Memory};
@@ -24,6 +24,25 @@ pub(crate) fn of_combination(profile: &Profile, state: &DeviceState, combination
     }
     let (test, test_zh) = test_words(profile, &combination.raise);
     (format!("{}; wrong while {test}", english.join(", ")), format!("{}；判据：{test_zh}", chinese.join("，")))
+}
+
+/// The values of the points of a combination, but for the first, which stands by itself in the evidence.
+pub(crate) fn other_points(profile: &Profile, state: &DeviceState, detector: &Detector) -> Vec<Ground> {
+    let mut grounds = Vec::new();
+    let combination = detector.rule.combination();
+    for position in combination.iter().flat_map(|combination| combination.points.iter().skip(1)) {
+        let point = &profile.points[usize::from(*position)];
+        let Some(last) = state.last.get(usize::from(*position)) else { continue };
+        let Some(value) = last.value else { continue };
+        let ((name, name_zh), unit) = (names(point), unit_of(point));
+        let (flag, observed_at) = (last.quality.flag.name(), last.observed_at);
+        let (said, said_zh) = (english_value(value), chinese_value(value));
+        grounds.push(Ground {
+            en: format!("{name} {said}{unit}, observed at {observed_at}, quality {flag}"),
+            zh: format!("{name_zh} {said_zh}{unit}，观测于 {observed_at}，质量 {flag}"),
+        });
+    }
+    grounds
 }
 
 /// What a rule over several points, or one that counts spikes, or one of a lamp looks for.

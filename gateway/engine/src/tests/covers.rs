@@ -131,6 +131,7 @@ fn a_place_between_two_limits_is_settled_and_beyond_them_it_is_not() {
         steady: 2.0,
         creep_per_day: 0.0,
         circle: None,
+        still: None,
     });
     let site = || street(|profile| profile.detectors = vec![detector(0, Severity::Minor, Some(1), rule.clone())]);
     let told = |tilts: &[f64]| {
@@ -151,6 +152,7 @@ fn what_is_counted_survives_a_restart_and_says_what_is_usual() {
     let rule = Rule::Frequency(Frequency {
         hits: None,
         one_in: 1e6,
+        window: Duration::from_secs(3_600),
         lasts: Duration::from_secs(7_200),
         times: 2.0,
         least: 10.0,

@@ -94,7 +94,7 @@ fn message(source: &str, topic: &str, received_at: Timestamp, payload: &str, red
 }
 
 /// Hands an uplink over, `seconds` after the start.
-fn says(engine: &mut Engine, source: &str, seconds: i64, up: &Up) -> Effects {
+pub(super) fn says(engine: &mut Engine, source: &str, seconds: i64, up: &Up) -> Effects {
     engine.step(at(seconds), &[message(source, TOPIC, at(seconds), &up.payload(), false)])
 }
 

@@ -143,16 +143,22 @@ fn a_gateway_that_starts_gives_a_link_its_time_and_a_source_that_is_taken_out_en
 }
 
 #[test]
-fn after_an_upgrade_a_link_that_is_still_down_joins_its_open_case() {
+fn after_an_upgrade_a_link_that_is_still_down_keeps_its_case_and_its_summary() {
     let mut old = engine(street(2));
     link(&mut old, 100, false);
     let cases = tick(&mut old, 400).cases;
     let site = Arc::clone(old.site());
     let mut new = Engine::from_tables(Arc::clone(&site), Vec::new(), cases, at(1_000));
     new.step(at(1_000), &[Input::Site(site)]);
+    assert_eq!((open(&new).len(), open(&new)[0].began_at), (1, at(100)));
     link(&mut new, 1_001, false);
-    let effects = tick(&mut new, 1_301);
-    assert_eq!((effects.counts.cases_opened, effects.counts.cases_joined, new.open_cases()), (0, 1, 1));
+    let effects = tick(&mut new, 5_000);
+    assert_eq!((effects.counts.cases_opened, open(&new).len(), new.open_cases()), (0, 1, 1));
+    link(&mut new, 5_010, true);
+    (0..2).for_each(|number| drop(send(&mut new, &format!("D-{number}"), 5_020, CALM)));
+    let over = "Over: the link is back after 1 h 22 min: 2 of 2 devices heard again; still not heard: none";
+    assert!(told(&tick(&mut new, 5_070)).contains(&over.to_owned()));
+    assert_eq!(open(&new), []);
 }
 
 #[test]
@@ -183,6 +189,26 @@ fn the_case_of_an_outage_says_how_many_are_away_when_the_first_is_found() {
     tick(&mut engine, 1_800 + 4 * 60);
     assert_eq!(open(&engine)[0].explanation, "5 devices on FEEDER-1 fell silent together, 5 are silent now");
     assert!(open(&engine)[0].explanation_zh.contains("5 台设备同时失联"), "{:?}", open(&engine));
+}
+
+#[test]
+fn a_flood_that_stands_for_hours_stays_one_storm() {
+    let mut engine = engine(street(8));
+    (0..8).for_each(|number| drop(send(&mut engine, &format!("D-{number}"), 0, r#"{"level_mm":390}"#)));
+    let mut opened = 0;
+    for minute in 5..300 {
+        let inputs: Vec<Input> =
+            (0..8).map(|number| frame(&format!("D-{number}"), at(minute * 60 + number), FULL)).collect();
+        opened += engine.step(at(minute * 60 + 10), &inputs).counts.cases_opened;
+    }
+    assert_eq!((opened, open(&engine).len(), open(&engine)[0].standing.len()), (3, 1, 8));
+    // Five places dry up; what stands two hours later is no storm.
+    (0..5).for_each(|number| drop(send(&mut engine, &format!("D-{number}"), 18_000, CALM)));
+    (0..5).for_each(|number| drop(send(&mut engine, &format!("D-{number}"), 18_000 + 7_100, CALM)));
+    tick(&mut engine, 18_000 + 7_199);
+    assert_eq!(open(&engine).len(), 1);
+    tick(&mut engine, 18_000 + 7_201);
+    assert_eq!(open(&engine), []);
 }
 
 #[test]

@@ -21,5 +21,8 @@ mod senders;
 mod sparkplug;
 mod support;
 mod surroundings;
+mod tags;
+mod together;
 mod unusual;
+mod upkeep;
 mod walk;

@@ -55,7 +55,15 @@ fn deviation() -> Rule {
 }
 
 fn trend(side: Side, goal: TrendGoal, total: f64) -> Rule {
-    Rule::Trend(Trend { side, goal, total, days: 14, of: DayValue::Minimum, learn_when: Vec::new() })
+    Rule::Trend(Trend {
+        side,
+        goal,
+        total,
+        days: 14,
+        of: DayValue::Minimum,
+        learn_when: Vec::new(),
+        behind_permit: BehindPermit::GoesOn,
+    })
 }
 
 fn silence(after_seconds: u64, habit: Option<Habit>, rise: Option<Rise>) -> Detector {
@@ -149,14 +157,14 @@ fn a_silence_waits_until_its_detector_watches() {
 
 #[test]
 fn silence_is_told_by_the_habit_of_the_device_once_it_is_known() {
-    let habit = Habit { false_per_1000_days: 1.0, at_most: None };
+    let habit = Habit { false_per_1000_days: 1.0, at_most: None, at_least: None };
     let mut engine = engine(street(vec![silence(86_400, Some(habit), None)]));
     for report in 0..40 {
         assert_eq!(alarms(&level(&mut engine, report * 600, 20.0)), Vec::<String>::new());
     }
     let last = 39 * 600;
     assert_eq!(alarms(&tick(&mut engine, last + 1_200)), Vec::<String>::new());
-    let silent = tick(&mut engine, last + 2_400);
+    let silent = tick(&mut engine, last + 2_600);
     assert_eq!(alarms(&silent), ["silent:active"]);
     let explanation = &silent.alarms.iter().find(|alarm| alarm.device == "MH-1").unwrap().explanation;
     assert!(explanation.contains("by its habit it reports every 10 min"), "{explanation}");
@@ -191,6 +199,7 @@ fn baseline() -> Rule {
         steady: 3.0,
         creep_per_day: 0.1,
         circle: None,
+        still: None,
     })
 }
 
@@ -317,7 +326,7 @@ fn a_battery_that_runs_down_is_told_with_the_date_of_its_end() {
 
 #[test]
 fn a_clock_that_was_set_back_leaves_no_memory_of_the_future() {
-    let habit = Habit { false_per_1000_days: 1.0, at_most: None };
+    let habit = Habit { false_per_1000_days: 1.0, at_most: None, at_least: None };
     let goal = TrendGoal::Change { by: 25.0, per: Duration::from_secs(7 * 86_400) };
     let rules = vec![
         of_level(forecast()),
@@ -336,7 +345,7 @@ fn a_clock_that_was_set_back_leaves_no_memory_of_the_future() {
 
 fn everything() -> SiteFacts {
     let rise = Rise { point: 2, by: 100.0, within: Duration::from_secs(1_800) };
-    let habit = Habit { false_per_1000_days: 1.0, at_most: Some(Duration::from_secs(86_400)) };
+    let habit = Habit { false_per_1000_days: 1.0, at_most: Some(Duration::from_secs(86_400)), at_least: None };
     let light = During { light: Some(Light::Night), ..During::default() };
     let goal = TrendGoal::Change { by: 25.0, per: Duration::from_secs(7 * 86_400) };
     street(vec![

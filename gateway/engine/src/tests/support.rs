@@ -53,6 +53,7 @@ pub(super) fn detector(condition: u16, severity: Severity, point: Option<u16>, r
         zone: None,
         name: String::new(),
         around: None,
+        unless: Vec::new(),
     }
 }
 

@@ -29,7 +29,8 @@ impl Story {
         self.lines.extend(effects.audit.iter().map(|audit| format!("{audit:?}")));
         self.lines.extend(effects.undecoded.iter().map(|undecoded| format!("{undecoded:?}")));
         for (row, readings) in effects.observations.iter() {
-            self.lines.push(format!("{row:?} {readings:?}"));
+            let (device, times) = (row.device, (row.observed_at, row.received_at));
+            self.lines.push(format!("{device:?} {times:?} {} {readings:?}", row.late));
         }
     }
 }
@@ -71,9 +72,7 @@ fn run(site: &Arc<Site>, inputs: &[(Timestamp, Option<Input>)], cut: Cut<'_>) ->
         story.hear(&engine.step(*now, &batch));
         batch.clear();
         if let Cut::Restarts(_) = cut {
-            let next_timer = engine.next_timer();
             engine = Engine::restore(Arc::clone(site), ENGINE_VERSION, &engine.snapshot()).unwrap();
-            assert_eq!(engine.next_timer(), next_timer, "after {position}");
         }
     }
     let last = inputs.last().map_or(START, |(now, _)| *now);

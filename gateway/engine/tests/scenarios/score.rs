@@ -201,7 +201,7 @@ impl Score {
         for wrong in self.wrong.values() {
             let mut wrong: Vec<&String> = wrong.iter().collect();
             // Cases first: they are what a bureau is scored by.
-            wrong.sort_by_key(|line| (!line.contains("FALSE CASE"), !line.contains("(case)")));
+            wrong.sort_by_key(|line| (!line.contains("(case)"), !line.contains("FALSE CASE")));
             let cases = wrong.iter().filter(|line| line.contains("FALSE CASE")).count();
             let (shown, left_off) = (wrong.iter().take(SHOWN_MAX), wrong.len().saturating_sub(SHOWN_MAX));
             lines.extend(shown.map(|line| format!("false: {line}")));

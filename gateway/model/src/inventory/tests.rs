@@ -166,6 +166,17 @@ fn words_for_the_service_may_be_chinese_and_any_source_stands_where_none_is_know
 }
 
 #[test]
+fn what_stands_downstream_must_be_in_the_table_and_the_row_is_read_without_it() {
+    let text = "编号,设备模型,地址,下游设备\nA,cover,a,B\nB,cover,b,B\nC,cover,c,D\n";
+    let (entries, problems) = read(text.as_bytes());
+    let downstream: Vec<&str> = entries.iter().map(|entry| entry.device.downstream.as_str()).collect();
+    assert_eq!(downstream, ["B", "", ""]);
+    let told: Vec<(usize, &str, &str)> =
+        problems.iter().map(|problem| (problem.line, problem.key.as_str(), problem.value.as_str())).collect();
+    assert_eq!(told, [(3, "下游设备", "B"), (4, "下游设备", "D")]);
+}
+
+#[test]
 fn tags_are_words_of_the_city_s_own_and_a_row_with_a_wrong_one_is_left_out() {
     let text = "编号,设备模型,地址,标签\nA,cover,a,下穿立交；circuit-7\nB,cover,b,a*\nC,cover,c,\n";
     let (entries, problems) = read(text.as_bytes());

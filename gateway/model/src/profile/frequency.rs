@@ -11,7 +11,9 @@ pub struct Frequency {
     pub hits: Option<Hits>,
     /// So many events come by chance less often than once in so many hours; above 1.
     pub one_in: f64,
-    /// They must be so rare for so long. What is counted at once over a longer time is judged at once.
+    /// Events are summed up over so long at least before they are judged.
+    pub window: Duration,
+    /// They must be so rare for so long, in two windows at least where a window is shorter.
     pub lasts: Duration,
     /// Fewer than so many times the usual number are never wrong, above 1: traffic varies by more than chance does.
     pub times: f64,

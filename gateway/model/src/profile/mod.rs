@@ -59,8 +59,8 @@ pub use registers::{
 pub use rehearsal::REHEARSAL_TIME_KEY;
 pub use rule_test::{Check, ExpectedAlarm, RuleTest, Slot, TestDevice, TestMask};
 pub use rules::{
-    Baseline, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Habit, Light, Measure, Rhythm, Rise,
-    TREND_DAYS_MAX, TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
+    Baseline, BehindPermit, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Habit, Light, Measure,
+    Rhythm, Rise, TREND_DAYS_MAX, TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
 };
 pub use sparkplug::SparkplugFormat;
 pub use unusual::{
@@ -394,6 +394,8 @@ pub struct Detector {
     pub name: String,
     /// What must be so around the device for it to find something.
     pub around: Option<Around>,
+    /// Positions of conditions; while one of them stands, it finds nothing.
+    pub unless: Vec<u16>,
 }
 
 impl Detector {

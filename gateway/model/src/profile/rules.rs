@@ -124,6 +124,19 @@ pub struct Trend {
     pub of: DayValue,
     /// A reading counts only while all of these hold.
     pub learn_when: Vec<Guard>,
+    /// What a permit does to the days that are known.
+    pub behind_permit: BehindPermit,
+}
+
+/// What becomes of days when somebody was authorised to work at the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BehindPermit {
+    /// They go on.
+    #[default]
+    GoesOn,
+    /// They begin anew: what was lifted does not lie as before.
+    Anew,
 }
 
 /// What is too much of a trend.
@@ -174,6 +187,8 @@ pub struct Baseline {
     pub creep_per_day: f64,
     /// Where the point goes round, such as at 360 degrees.
     pub circle: Option<f64>,
+    /// A reading is wrong only when it lies so near to the one before; `None` when any is. What shakes is not still.
+    pub still: Option<f64>,
 }
 
 /// How long a device is quiet by its own habit: its period and how many reports it loses are learnt.
@@ -183,6 +198,8 @@ pub struct Habit {
     pub false_per_1000_days: f64,
     /// It is silent after this at the latest, whatever it does otherwise.
     pub at_most: Option<Duration>,
+    /// It is never silent sooner: what also sends when something happens is quiet otherwise.
+    pub at_least: Option<Duration>,
 }
 
 /// Silence counts only behind a rise: what is flooded falls silent.

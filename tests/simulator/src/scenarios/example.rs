@@ -97,8 +97,8 @@ fn drain(scenario: &mut Scenario, number: usize, chance: &mut fastrand::Rng) {
         devices: vec![id.clone()],
         any_of: vec!["surcharged"],
         also: vec!["surging", "overflow_soon", "storm"],
-        // 400 mm, the crown of the pipe, are reached after 18 min.
-        from: begin.plus(MINUTE * 17),
+        // 270 mm, at which a road is closed, are reached after 12 min, and the crown of the pipe at 400 mm after 18.
+        from: begin.plus(MINUTE * 11),
         due_by: begin.plus(MINUTE * 24),
         until: begin.plus(MINUTE * 90),
         wants: Wants::Case,

@@ -19,9 +19,12 @@
 //! `KERBSIDE_SUITE=NAME cargo test -p kerbside-engine --test scenarios -- --ignored --nocapture` runs [`Extent::Full`] and
 //! prints the tables. Alarms outside of events are false wherever they are, so a device without an event is a trap too.
 
+mod battery;
+mod covers;
 mod drains;
 mod example;
 mod month;
+mod poles;
 mod reports;
 
 use std::time::Duration;
@@ -70,7 +73,10 @@ pub struct Floors {
 /// Every suite, in the order of the tables.
 pub const SUITES: &[Suite] = &[
     Suite { name: "example", make: example::scenarios, floors: example::FLOORS },
+    Suite { name: "covers", make: covers::scenarios, floors: covers::FLOORS },
     Suite { name: "drains", make: drains::scenarios, floors: drains::FLOORS },
+    Suite { name: "battery", make: battery::scenarios, floors: battery::FLOORS },
+    Suite { name: "poles", make: poles::scenarios, floors: poles::FLOORS },
     Suite { name: "month", make: month::scenarios, floors: month::FLOORS },
 ];
 

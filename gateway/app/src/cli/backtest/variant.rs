@@ -5,23 +5,39 @@ use std::time::Duration;
 
 use anyhow::bail;
 use kerbside_model::document::{closest, parse_duration};
-use kerbside_model::profile::{Detector, Profile, Rule, Side, UNUSUAL_SCORE_MAX, UNUSUAL_SCORE_MIN};
+use kerbside_model::profile::{Detector, Load, LoadGoal, Profile, Rule, Side, UNUSUAL_SCORE_MAX, UNUSUAL_SCORE_MIN};
 use kerbside_model::site::SiteFacts;
 use kerbside_model::{Severity, Site};
 
 /// Keys of a detector that can be set.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 33] = [
     "raise",
     "above",
     "below",
     "rising",
     "falling",
     "changing",
+    "rises_to",
+    "falls_to",
+    "above_percent",
+    "by",
+    "times",
+    "score",
     "clear",
+    "clear_percent",
     "per",
     "gap_max",
+    "within",
+    "window",
+    "least",
+    "total",
+    "slack",
+    "limit",
+    "rated",
+    "fresh",
     "tolerance",
     "for",
+    "rest",
     "missed",
     "after",
     "hold",
@@ -144,8 +160,18 @@ fn takes(detector: &Detector, key: &str) -> bool {
         (Rule::Deviation(_), "raise" | "clear" | "least") => true,
         (Rule::Trend(_), "total") => true,
         (Rule::Baseline(_), "above" | "clear") => true,
+        (Rule::Amount(_), "above" | "clear" | "within") => true,
+        (Rule::Shift(_), "slack" | "limit" | "least") => true,
+        (Rule::Losses(_), "above_percent" | "clear_percent") => true,
+        (Rule::Flapping(_), "within") => true,
         (Rule::Unusual(_), "score" | "rest") => true,
         (Rule::Frequency(_), "times" | "least" | "for") => true,
+        (Rule::Spike(_), "by" | "window" | "within") => true,
+        (Rule::Load(load), "below") => matches!(load.goal, LoadGoal::Below { .. }),
+        (Rule::Load(load), "above") => matches!(load.goal, LoadGoal::Above { .. }),
+        (Rule::Load(load), "clear") => !matches!(load.goal, LoadGoal::Outside { .. }),
+        (Rule::Load(_), "least" | "rated") => true,
+        (Rule::Combination(_) | Rule::Expression(_), "fresh") => true,
         _ => false,
     }
 }
@@ -192,6 +218,15 @@ fn put(detector: &mut Detector, change: &Change) -> anyhow::Result<()> {
         ("total", Rule::Trend(trend)) => trend.total = number()?,
         ("above", Rule::Baseline(baseline)) => baseline.above = number()?,
         ("clear", Rule::Baseline(baseline)) => baseline.clear = number()?,
+        ("above", Rule::Amount(amount)) => amount.above = number()?,
+        ("clear", Rule::Amount(amount)) => amount.clear = number()?,
+        ("within", Rule::Amount(amount)) => amount.within = span()?,
+        ("within", Rule::Flapping(flapping)) => flapping.within = span()?,
+        ("slack", Rule::Shift(shift)) => shift.slack = number()?,
+        ("limit", Rule::Shift(shift)) => shift.limit = number()?,
+        ("least", Rule::Shift(shift)) => shift.least = number()?,
+        ("above_percent", Rule::Losses(losses)) => losses.above_percent = number()?,
+        ("clear_percent", Rule::Losses(losses)) => losses.clear_percent = number()?,
         ("score", Rule::Unusual(unusual)) => (unusual.score, unusual.false_per_month) = (number()?, None),
         ("rest", Rule::Unusual(unusual)) => match value.parse::<u32>().ok().filter(|rest| *rest > 0) {
             Some(rest) => unusual.rest = rest,
@@ -200,6 +235,15 @@ fn put(detector: &mut Detector, change: &Change) -> anyhow::Result<()> {
         ("times", Rule::Frequency(frequency)) => frequency.times = number()?,
         ("least", Rule::Frequency(frequency)) => frequency.least = number()?,
         ("for", Rule::Frequency(frequency)) => frequency.lasts = span()?,
+        ("by", Rule::Spike(spikes)) => spikes.by = number()?,
+        ("window", Rule::Spike(spikes)) => spikes.window = span()?,
+        ("within", Rule::Spike(spikes)) => spikes.within = Some(span()?),
+        ("least", Rule::Load(load)) => load.least = number()?,
+        ("rated", Rule::Load(load)) => load.rated = Some(number()?),
+        (key, Rule::Load(Load { goal: LoadGoal::Below { raise, clear } | LoadGoal::Above { raise, clear }, .. })) => {
+            *(if key == "clear" { clear } else { raise }) = number()?;
+        }
+        ("fresh", Rule::Combination(combination) | Rule::Expression(combination)) => combination.fresh = Some(span()?),
         ("after", Rule::Silence { after, .. }) => *after = Some(span()?),
         (_, Rule::Threshold { raise, .. } | Rule::Rate { raise, .. }) => *raise = number()?,
         (key, rule) => bail!("set {text}: a {} has no {key}", rule.name()),
@@ -228,12 +272,35 @@ fn check(detector: &Detector, text: &str) -> anyhow::Result<()> {
             let (raise, clear) = (deviation.raise, deviation.clear);
             bail!("set {text}: it is raised at {raise} spreads and would be over at {clear}; set `clear` first");
         }
+        Rule::Amount(amount) if amount.clear >= amount.above || amount.within.is_zero() => {
+            let (above, clear) = (amount.above, amount.clear);
+            bail!("set {text}: it is raised at {above} and would be over at {clear}; set `clear` first");
+        }
+        Rule::Losses(losses) if losses.clear_percent >= losses.above_percent => {
+            let (above, clear) = (losses.above_percent, losses.clear_percent);
+            bail!("set {text}: it is raised at {above} % and would be over at {clear} %; set `clear_percent` first");
+        }
+        Rule::Shift(shift) if shift.least <= 0.0 || shift.limit <= 0.0 => {
+            bail!("set {text}: `least` and `limit` of a shift are above 0");
+        }
         Rule::Baseline(baseline) if baseline.clear >= baseline.above => {
             let (above, clear) = (baseline.above, baseline.clear);
             bail!("set {text}: it is raised at {above} and would be over at {clear}; set `clear` first");
         }
         Rule::Frequency(frequency) if frequency.times <= 1.0 || frequency.least <= 0.0 => {
             bail!("set {text}: `times` of a frequency is above 1 and `least` above 0");
+        }
+        Rule::Spike(spikes) if spikes.by <= 0.0 || spikes.window.is_zero() => {
+            bail!("set {text}: `by` and `window` of a spike are above 0");
+        }
+        Rule::Load(load) if load.least <= 0.0 || load.rated.is_some_and(|rated| rated <= load.least) => {
+            bail!("set {text}: `least` of a load is above 0 and `rated` above `least`");
+        }
+        Rule::Load(Load { goal: LoadGoal::Below { raise, clear }, .. }) if clear <= raise => {
+            bail!("set {text}: it is raised at {raise} % and would be over at {clear} %; set `clear` first");
+        }
+        Rule::Load(Load { goal: LoadGoal::Above { raise, clear }, .. }) if clear >= raise => {
+            bail!("set {text}: it is raised at {raise} % and would be over at {clear} %; set `clear` first");
         }
         Rule::Unusual(unusual) if !(UNUSUAL_SCORE_MIN..=UNUSUAL_SCORE_MAX).contains(&unusual.score) => {
             bail!("set {text}: a score is from {UNUSUAL_SCORE_MIN} (often) to {UNUSUAL_SCORE_MAX} (hardly ever)");
@@ -244,4 +311,51 @@ fn check(detector: &Detector, text: &str) -> anyhow::Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use kerbside_model::document::Problems;
+    use kerbside_model::profile::parse_profile_text;
+
+    use super::*;
+
+    /// The first rule of a profile whose only detector has these keys, after the changes; or what is wrong.
+    fn set(detector: &str, changes: &[&str]) -> Result<Rule, String> {
+        let text = format!(
+            "profile: a\nversion: 1\nkind: drain\nvendor: V\nmodel: M\ninterval: 5m\npayload: {{format: json}}\n\
+             points: [{{name: level_mm, path: l}}]\ndetectors: [{{condition: unusual, severity: notice, {detector}}}]\n\
+             samples:\n  - {{name: s, json: {{l: 1}}, readings: {{level_mm: 1}}}}\n  - {{name: t, text: '', error: x}}\n"
+        );
+        let mut profile = parse_profile_text("a.yaml", &text, &Problems::default()).unwrap();
+        for text in changes {
+            profile = with(&profile, &change(text)?).map_err(|error| error.to_string())?;
+        }
+        Ok(profile.detectors.swap_remove(0).rule)
+    }
+
+    #[test]
+    fn a_learner_can_be_asked_with_another_score() {
+        let learner = "unusual: {point: level_mm, false_per_month: 1}";
+        let changes = ["detectors.unusual.score=0.75", "detectors.unusual.rest=24"];
+        let Ok(Rule::Unusual(changed)) = set(learner, &changes) else { panic!("it is a learner") };
+        assert_eq!((changed.score, changed.false_per_month, changed.rest), (0.75, None, 24));
+        for (change, expected) in [
+            ("detectors.unusual.score=0.3", "a score is from 0.5"),
+            ("detectors.unusual.rest=0", "not a whole number from 1"),
+            ("detectors.unusual.raise=3", "has this key"),
+            ("detectors.unusual.scores=3", "did you mean score?"),
+        ] {
+            let found = set(learner, &[change]).unwrap_err();
+            assert!(found.contains(expected), "{change}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_forecast_can_be_asked_for_another_limit() {
+        let rule = "forecast: {point: level_mm, rises_to: 400, within: 15m, least: 60, window: 25m}";
+        let changed = set(rule, &["detectors.unusual.rises_to=300", "detectors.unusual.within=5m"]).unwrap();
+        let Rule::Forecast(forecast) = changed else { panic!("it is a forecast") };
+        assert_eq!((forecast.reaches, forecast.within), (300.0, Duration::from_secs(300)));
+    }
 }

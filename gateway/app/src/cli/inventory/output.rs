@@ -141,6 +141,7 @@ fn geojson(entries: &[(Entry, String)]) -> Value {
                 "parent": device.parent,
                 "service": device.service,
                 "tags": device.tags,
+                "downstream": device.downstream,
             },
         })
     };

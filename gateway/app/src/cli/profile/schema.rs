@@ -86,6 +86,18 @@ mod tests {
                  above: 1}}]}}, during: {{hours: '22:00-06:00', weekdays: [mon], months: [6, 9], light: night}}}}\n  \
                  - {{condition: c, severity: minor, trend: {{point: a, rising: 2, per: 7d, total: 1}}}}\n  \
                  - {{condition: c, severity: minor, baseline: {{point: a, above: 10, clear: 5}}}}\n  \
+                 - {{condition: c, severity: minor, combination: {{all: [{{point: a, above: 1}}, {{any: [{{point: a, \
+                 below: 9}}]}}], clear: {{any: [{{point: a, below: 0}}]}}}}}}\n  \
+                 - {{condition: c, severity: minor, expression: {{cel: a > 1.0, fresh: 1h}}}}\n  \
+                 - {{condition: c, severity: minor, spike: {{point: a, by: 5, times: 3, window: 1h}}}}\n  \
+                 - {{condition: c, severity: minor, load: {{point: a, dimming: a, least: 1, outside: {{min: 75, max: 125}}}}}}\n  \
+                 - {{condition: c, severity: minor, battery: {{point: a, empty: 3, within: 60d, temperature: {{point: \
+                 a, per_degree: 1}}, knee: {{below: 4, falls_per_week: 1}}, charge: {{capacity_mah: 9, message_mah: 1, \
+                 sleep_ua: 1}}}}}}\n  - {{condition: c, severity: minor, losses: {{above_percent: 20, clear_percent: \
+                 10}}}}\n  - {{condition: c, severity: minor, amount: {{point: a, above: 9, clear: 5, within: 1h, \
+                 counts: each, jump: {{over: 1, per: 1m}}}}}}\n  - {{condition: c, severity: minor, flapping: \
+                 {{point: a, changes: 6, within: 10m}}}}\n  - {{condition: c, severity: minor, shift: {{point: a, \
+                 direction: rising, least: 1, learn_when: [{{point: a, above: 1}}]}}}}\n  \
                  - {{condition: unusual, unusual: {{point: a, learn_when: [{{point: a, above: 1}}]}}}}\n\
                  samples:\n  - {{name: s, text: '', error: x}}\n  - {{name: t, text: '', readings: {{a: 1}}, \
                  history: [{{before: 1m, readings: {{a: 1}}}}]}}\n"

@@ -68,6 +68,18 @@ fn the_profile_below_overrides_stays_and_values_may_come_from_the_environment() 
 }
 
 #[test]
+fn one_limit_of_a_shipped_profile_is_changed_by_the_name_of_its_detector() {
+    let text = "overrides:\n  - name: low-road\n    tags: low-road\n    detectors:\n      \
+                - {name: watch_level, threshold: {above: 200, clear: 170}}\n";
+    let config = sound_with(text);
+    assert_eq!(limit(&config, "D-1", "surcharged"), ("json-level + low-road".to_owned(), 200.0));
+    assert_eq!(limit(&config, "D-3", "surcharged"), ("json-level".to_owned(), 150.0));
+    assert_eq!(limit(&config, "M-1", "surcharged").0, "json-manhole-cover");
+    let wrong = with(&text.replace("above: 200", "above: 20000")).unwrap_err();
+    assert_eq!((wrong[0].line, wrong[0].key.as_str()), (5, "overrides[0].detectors[0].threshold.above"));
+}
+
+#[test]
 fn an_override_that_says_nothing_of_some_profile_leaves_it_and_says_so() {
     let by_tag = BATTERY.replace("    profile: json-level\n", "").replace("battery_low", "level_creeping");
     let by_tag = by_tag.replace("threshold: {below: 3.3, clear: 3.4}", "hold: 1h");
@@ -110,4 +122,20 @@ fn what_nobody_has_is_a_warning_and_what_no_profile_has_is_a_mistake() {
 #[test]
 fn a_file_of_overrides_that_is_not_there_is_a_problem_of_the_configuration() {
     assert_eq!(wrong("overrides: nowhere.yaml\n"), [(1, "overrides".to_owned())]);
+}
+
+#[test]
+fn groups_may_go_by_tags_and_one_that_nobody_has_is_pointed_out() {
+    let groups = "incidents: {groups: [{condition: lamp_out, becomes: circuit_out, tag: low-*}, \
+                  {condition: lamp_out, becomes: circuit_out, tag: c-7}]}\n";
+    let environment = MemoryEnvironment::default().with_file("etc/devices.csv", INVENTORY);
+    let config = sound_in(environment, &format!("{SOUND}inventory: devices.csv\n{groups}"));
+    let tags: Vec<_> = config.site.facts().incidents.groups.iter().filter_map(|rule| rule.tag.clone()).collect();
+    assert!(tags[0].is("low-road") && !tags[0].is("high") && tags[1].is("c-7") && !tags[1].is("c-77"));
+    let told: Vec<&String> = config.notices.iter().filter(|notice| notice.contains("no device has the tag")).collect();
+    assert_eq!(told, ["incidents.groups: no device has the tag c-7"]);
+    let twice = "incidents:\n  groups:\n    - {condition: lamp_out, becomes: a, tag: c}\n    - {condition: lamp_out, becomes: b, tag: c}\n";
+    assert_eq!(wrong(twice), [(4, "incidents.groups[1].condition".to_owned())]);
+    let star = "incidents: {groups: [{condition: lamp_out, becomes: a, tag: \"c*7\"}]}\n";
+    assert_eq!(wrong(star), [(1, "incidents.groups[0].tag".to_owned())]);
 }

@@ -64,6 +64,7 @@ pub(super) fn read_detectors(
     let declared = read_conditions(section);
     let mut names: Vec<Arc<str>> = Vec::new();
     let mut detectors: Vec<Detector> = Vec::with_capacity(sections.len());
+    let mut excuses: Vec<(usize, String, Place)> = Vec::new();
     for detector_section in sections {
         let name = read_condition_name(&detector_section, &declared);
         let position = names.iter().position(|known| **known == *name).unwrap_or_else(|| {
@@ -82,12 +83,24 @@ pub(super) fn read_detectors(
         if detectors.iter().any(|other| other.name == detector.name && !detector.name.is_empty()) {
             detector_section.problem("name", &detector.name, "another detector has this name", "give each its own");
         }
+        let place = || Place { line: detector_section.line(), key: detector_section.path_of("unless") };
+        let unless = detector_section.texts("unless");
+        excuses.extend(unless.into_iter().map(|name| (detectors.len(), name, place())));
         detectors.push(detector);
         detector_section.finish();
     }
     for name in found_anyway {
         if !names.iter().any(|known| **known == **name) {
             names.push(Arc::from(*name));
+        }
+    }
+    for (detector, name, place) in excuses {
+        match names.iter().position(|known| **known == *name) {
+            Some(position) => detectors[detector].unless.extend(u16::try_from(position)),
+            None => {
+                let mend = "write a condition that a rule of this profile finds";
+                report.problem(&place, &name, "nothing in this profile finds this condition", mend);
+            }
         }
     }
     for declaration in &declared {
@@ -248,6 +261,7 @@ impl DetectorReader<'_> {
             zone: None,
             name: read_name(section),
             around: read_around(section),
+            unless: Vec::new(),
         }
     }
 

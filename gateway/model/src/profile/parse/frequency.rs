@@ -9,6 +9,10 @@ use crate::profile::{Frequency, Hits};
 
 /// By chance alone a device with one window an hour would be wrong once in a century.
 const ONE_IN_DEFAULT: f64 = 1e6;
+/// With less, a few events are nothing.
+const WINDOW_DEFAULT: Duration = Duration::from_secs(3_600);
+/// What is counted over a longer time than this says nothing of its hours.
+const WINDOW_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// One wild hour may be a parade; two are none.
 const LASTS_DEFAULT: Duration = Duration::from_secs(7_200);
 /// Twice the usual: a diverted road brings less.
@@ -28,11 +32,16 @@ pub(super) fn read_frequency(rule: &Section<'_>) -> Option<Frequency> {
     let times = above_one(rule, "times", TIMES_DEFAULT, "write how many times the usual number is too much");
     let least = rule.number("least").unwrap_or(LEAST_DEFAULT);
     positive(rule, "least", Some(least));
+    let window = rule.duration("window").unwrap_or(WINDOW_DEFAULT);
+    if window < WINDOW_DEFAULT || window > WINDOW_MAX {
+        let mend = "write the device's interval where that is longer than an hour";
+        rule.problem("window", &format!("{}s", window.as_secs_f64()), "not from 1h to 7d", mend);
+    }
     let lasts = rule.duration("for").unwrap_or(LASTS_DEFAULT);
     let warm_up = rule.integer("warm_up", 3, WARM_UP_MAX).unwrap_or(WARM_UP_DEFAULT);
     let warm_up = u8::try_from(warm_up).unwrap_or(u8::MAX);
     let hits = if rule.has("hits") { Some(read_hits(&rule.section("hits")?)?) } else { None };
-    Some(Frequency { hits, one_in, lasts, times, least, warm_up })
+    Some(Frequency { hits, one_in, window, lasts, times, least, warm_up })
 }
 
 fn read_hits(section: &Section<'_>) -> Option<Hits> {
@@ -91,6 +100,7 @@ mod tests {
         let expected = Frequency {
             hits: None,
             one_in: 1e6,
+            window: Duration::from_secs(3_600),
             lasts: Duration::from_secs(7_200),
             times: 2.0,
             least: 10.0,
@@ -114,6 +124,7 @@ mod tests {
             ("{point: vibration_count, one_in: 1}", "above 1"),
             ("{point: vibration_count, times: 0.5}", "above 1"),
             ("{point: vibration_count, least: 0}", "above 0"),
+            ("{point: vibration_count, window: 5m}", "not from 1h to 7d"),
             ("{point: vibration_count, warm_up: 90}", "warm_up"),
             ("{point: tilt_deg, hits: {by: 5}}", "such as `back: 3`"),
             ("{point: tilt_deg, hits: {by: 5, back: 6}}", "write 5 or less"),

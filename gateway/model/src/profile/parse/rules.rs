@@ -6,8 +6,8 @@ use super::detectors::{read_jump, required_duration, required_number};
 use super::quality::read_turn;
 use crate::document::Section;
 use crate::profile::{
-    Baseline, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Guard, Habit, Light, Measure, Rhythm, Side,
-    TREND_DAYS_MAX, TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
+    Baseline, BehindPermit, DayValue, Deviation, During, FORECAST_READINGS_MAX, Forecast, Guard, Habit, Light, Measure,
+    Rhythm, Side, TREND_DAYS_MAX, TREND_DAYS_MIN, Trend, TrendGoal, Weekend,
 };
 
 /// The change is taken from so far back, unless the profile says otherwise: in the events of FloodNet (New York) water
@@ -163,8 +163,10 @@ pub(super) fn read_trend(rule: &Section<'_>, learn_when: Vec<Guard>) -> Option<T
     let days = rule.integer("days", i64::from(TREND_DAYS_MIN), i64::from(TREND_DAYS_MAX)).unwrap_or(DAYS_DEFAULT);
     let values = [("minimum", DayValue::Minimum), ("median", DayValue::Median), ("maximum", DayValue::Maximum)];
     let of = rule.choice("of", &values).unwrap_or(DayValue::Median);
+    let ways = [("goes_on", BehindPermit::GoesOn), ("anew", BehindPermit::Anew)];
+    let behind_permit = rule.choice("behind_permit", &ways).unwrap_or_default();
     let days = u8::try_from(days).unwrap_or(u8::MAX);
-    Some(Trend { side, goal: goal?, total: total?, days, of, learn_when })
+    Some(Trend { side, goal: goal?, total: total?, days, of, learn_when, behind_permit })
 }
 
 /// Quiet readings of a place, unless the profile says otherwise.
@@ -177,8 +179,9 @@ pub(super) fn read_baseline(rule: &Section<'_>) -> Option<Baseline> {
     let readings = rule.integer("readings", 3, QUIET_READINGS_MAX).unwrap_or(QUIET_READINGS_DEFAULT);
     let readings = u8::try_from(readings).unwrap_or(u8::MAX);
     let (steady, creep, circle) = (rule.number("steady"), rule.number("creep_per_day"), rule.number("circle"));
-    let below = rule.number("below");
-    for (key, number) in [("above", above), ("below", below), ("clear", clear), ("steady", steady), ("circle", circle)]
+    let (below, still) = (rule.number("below"), rule.number("still"));
+    for (key, number) in
+        [("above", above), ("below", below), ("clear", clear), ("steady", steady), ("circle", circle), ("still", still)]
     {
         positive(rule, key, number);
     }
@@ -199,7 +202,7 @@ pub(super) fn read_baseline(rule: &Section<'_>) -> Option<Baseline> {
         rule.problem("circle", &circle.to_string(), what, "write where the point begins anew, such as 360");
     }
     let (steady, creep_per_day) = (steady.unwrap_or(clear), creep.unwrap_or_default());
-    Some(Baseline { above, below, clear, readings, steady, creep_per_day, circle })
+    Some(Baseline { above, below, clear, readings, steady, creep_per_day, circle, still })
 }
 
 /// Reads `habit` of a silence.
@@ -207,9 +210,12 @@ pub(super) fn read_habit(rule: &Section<'_>) -> Option<Habit> {
     let habit = rule.section("habit")?;
     let false_per_1000_days = habit.number("false_per_1000_days").unwrap_or(FALSE_PER_1000_DAYS_DEFAULT);
     positive(&habit, "false_per_1000_days", Some(false_per_1000_days));
-    let at_most = habit.duration("at_most");
+    let (at_least, at_most) = (habit.duration("at_least"), habit.duration("at_most"));
+    if at_least.zip(at_most).is_some_and(|(least, most)| least > most) {
+        habit.problem("at_least", "", "this is longer than `at_most`", "write less, or leave one of the two out");
+    }
     habit.finish();
-    Some(Habit { false_per_1000_days, at_most })
+    Some(Habit { false_per_1000_days, at_most, at_least })
 }
 
 /// The one of these keys that is given, with its number.

@@ -84,6 +84,9 @@ detectors:
     baseline: {point: tilt_deg, above: 9, clear: 4}
   - condition: displaced
     severity: notice
+    frequency: {point: tilt_deg, hits: {by: 5, back: 3}}
+  - condition: displaced
+    severity: notice
     battery: {point: level_mm, empty: 10, within: 60d}
   - condition: displaced
     severity: notice
@@ -541,7 +544,7 @@ fn a_detector_says_what_is_wrong_with_it() {
         "detectors[1].when[0].point = \"cover_open\": `above` needs a number",
         "",
     );
-    check(guard, "{point: cover_open}", "detectors[1].when[0]: one of equals, above, below is needed", "");
+    check(guard, "{point: cover_open}", "detectors[1].when[0]: one of equals, above, below, lost is needed", "");
     check(guard, "{point: cover_open, equals: shut}", "detectors[1].when[0].equals = \"shut\": neither", "");
     check("count: 2", "count: 0", "detectors[1].count = \"0\": not a whole number", "");
     check(
@@ -692,15 +695,18 @@ fn a_profile_without_a_good_or_a_bad_sample_is_refused() {
 
 #[test]
 fn shipped_profiles_parse_without_a_problem() {
-    let mut names = Vec::new();
-    for (file, text) in profile_files() {
+    let (mut names, mut shelf) = (Vec::new(), Shelf::default());
+    let files = profile_files();
+    files.iter().for_each(|(file, text)| shelf.add(Layer::Shipped, file, text, &Problems::default()));
+    for ((file, text), document) in files.iter().zip(shelf.documents()) {
         let problems = Problems::default();
-        let profile = parse_profile_text(&file, &text, &problems);
+        let node = shelf.resolved(document, &problems);
+        let profile = node.and_then(|node| parse_profile(file, &node, &problems));
         let problems = problems.into_sorted();
         let shown = problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
         assert!(problems.is_empty(), "{shown}");
         let profile = profile.unwrap();
-        assert_eq!(file, format!("{}.yaml", profile.name), "a profile's file bears its name");
+        assert_eq!(*file, format!("{}.yaml", profile.name), "a profile's file bears its name");
         assert!(!text.contains('\t') && text.ends_with('\n'), "{file}");
         names.push(profile.name);
     }

@@ -4,7 +4,8 @@ use super::detectors::{DetectorReader, check_in_range, required_duration, requir
 use super::rules::positive;
 use crate::document::Section;
 use crate::profile::{
-    Battery, Charge, DayValue, Knee, Losses, Point, Side, TREND_DAYS_MAX, TREND_DAYS_MIN, Trend, TrendGoal, Warmth,
+    Battery, BehindPermit, Charge, DayValue, Knee, Losses, Point, Side, TREND_DAYS_MAX, TREND_DAYS_MIN, Trend,
+    TrendGoal, Warmth,
 };
 
 /// Days of the course of a battery, unless the profile says otherwise: four weeks, so that a cold one is no end.
@@ -43,6 +44,7 @@ pub(super) fn read_battery(reader: &DetectorReader<'_>, rule: &Section<'_>, poin
         days: u8::try_from(days.unwrap_or(COURSE_DAYS_DEFAULT)).unwrap_or(u8::MAX),
         of: DayValue::Minimum,
         learn_when: Vec::new(),
+        behind_permit: BehindPermit::GoesOn,
     };
     let is_read = (temperature.is_none() || warmth.is_some()) && knee != Some(None) && charge != Some(None);
     is_read.then(|| Battery { course, fresh, temperature: warmth, knee: knee.flatten(), charge: charge.flatten() })

@@ -25,6 +25,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// Depth of the watch grade, mm.
 const WATCH_MM: f64 = 150.0;
+/// By so much the sensor may see less or more than there is, mm.
+const UNSURE_MM: f64 = 7.0;
 /// A level this much above the usual stands out, mm.
 const STANDS_OUT_MM: f64 = 60.0;
 /// What high water may raise besides.
@@ -292,7 +294,8 @@ impl Basin {
         let from = self.moment(DAY * 4);
         let span = Span::of(from, DAY.mul_f64(between(&mut self.chance, 2.0, 3.5)));
         well.says = Says::Air(span);
-        let due = self.due_in_dry(from.plus(HOUR * 8), span.until).map(|due| due.plus(HOUR));
+        // Twelve hours; a storm that stands longer than its rain begins the count anew.
+        let due = self.due_in_dry(from.plus(HOUR * 8), span.until).map(|due| due.plus(HOUR * 5));
         let wants = if due.is_some() { Wants::Alarm } else { Wants::Nothing };
         self.note(&well.id, "probe hangs in the air", &["out_of_water"], (span, due.unwrap_or(span.until)), wants);
         self.add(well);
@@ -330,18 +333,20 @@ impl Basin {
         self.note_floods(&well);
         let sky = Arc::clone(&self.sky);
         let (id, downstream) = (well.id.clone(), well.downstream.clone());
-        let mut held: Option<f64> = None;
+        let (mut held, mut was_blip) = (None, false);
         let reports = self.reports(MINUTE * 5);
         let messages = reports.of(move |at, chance| {
             let noise = 2.0 * (chance.f64() + chance.f64() + chance.f64() - 1.5);
             let water = well.depth_mm(at, &sky);
+            // Four a day of those that come every five minutes, never two running.
+            let is_blip = !was_blip && chance.f64() < 4.0 / 288.0;
             let level = match &well.says {
                 Says::Stuck(span) if span.has(at) => *held.get_or_insert((water + noise).max(25.0)),
                 Says::Air(span) if span.has(at) => noise,
-                // Four a day of those that come every five minutes.
-                Says::Blips(span) if span.has(at) && chance.f64() < 4.0 / 288.0 => 150.0 * 10.0_f64.powf(chance.f64()),
+                Says::Blips(span) if span.has(at) && is_blip => 150.0 * 10.0_f64.powf(chance.f64()),
                 _ => water + noise,
             };
+            was_blip = is_blip;
             vec![("level_mm", Said::Number(level.round()))]
         });
         let parent = self.id("BASIN");
@@ -361,14 +366,16 @@ impl Basin {
         for wet in self.sky.wet_spans() {
             found.push((Span { from: wet.from, until: wet.until.plus(HOUR) }, Wants::Nothing, wet.until));
             let steps = u32::try_from(wet.until.since(wet.from).as_secs() / STEP.as_secs()).unwrap_or(u32::MAX);
-            let is_beyond = |step: &u32| well.depth_mm(wet.from.plus(STEP * *step), &self.sky) >= WATCH_MM + 5.0;
-            let beyond: Vec<u32> = (0..steps).filter(is_beyond).collect();
+            let moment = |step: u32| wet.from.plus(STEP * step);
+            let depth = |step: u32| well.depth_mm(moment(step), &self.sky);
+            let near = (0..steps).find(|step| depth(*step) >= WATCH_MM - UNSURE_MM).unwrap_or(0);
+            let beyond: Vec<u32> = (0..steps).filter(|step| depth(*step) >= WATCH_MM + UNSURE_MM).collect();
             if let Some(first) = beyond.first().filter(|_| beyond.len() >= 3) {
-                let from = wet.from.plus(STEP * *first);
+                let from = moment(*first);
                 // Two reports and a lost one; a level that stood beyond it before says nothing new.
                 let is_first = well.excess.mm(from) == 0.0;
                 let wants = if is_first { Wants::Alarm } else { Wants::Nothing };
-                let span = Span { from: from.minus(STEP), until: wet.until.plus(HOUR) };
+                let span = Span { from: moment(near).minus(STEP), until: wet.until.plus(HOUR) };
                 found.push((span, wants, from.plus(MINUTE * 16)));
             }
         }

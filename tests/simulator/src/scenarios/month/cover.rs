@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use fastrand::Rng;
 use kerbside_model::{MaskKind, Timestamp};
 
 use super::{Act, DAY, HOUR, MINUTE, Place, Reports, SECOND, Said, Span, Street, Trouble, Wants, tenths};
 use crate::noise::draw;
+use crate::weather::local_hour;
 
 /// Openings with a permit: so many a cover and day, 3,957 of 3,957 wells in two months and as many again for cables.
 const OPENINGS_A_DAY: f64 = 1.0 / 30.0;
@@ -15,6 +17,9 @@ const HITS_A_DAY: f64 = 0.2;
 const HITS_A_DAY_LOOSE: f64 = 6.0;
 /// A wheel is over the cover for less than two seconds; boards report that it is at rest again soon after.
 const AT_REST_AFTER: std::time::Duration = std::time::Duration::from_secs(4);
+/// Shakes that a sound cover in a road counts in an hour of the day, and how many times as many a loose one.
+const SHAKES_AN_HOUR: f64 = 12.0;
+const LOOSE_TIMES: f64 = 6.0;
 
 /// What is the matter with one cover.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +32,8 @@ struct Fate {
     gas: Option<Span>,
     water: Vec<Span>,
     dies_at: Option<Timestamp>,
+    /// Rattles under every wheel.
+    is_loose: bool,
     /// Volts a day that an alkaline cell loses; lithium ones lose nothing.
     falls_v_a_day: f64,
     rest_deg: f64,
@@ -46,9 +53,9 @@ impl Street {
         let mut at_once = Vec::new();
         let opened = fate.open.iter().chain(fate.tilted.iter().map(|(span, _)| span));
         for span in opened {
-            // An alarm is said again after half a minute and after five: radios lose messages.
+            // What happens is said again after half a minute and after five: radios lose messages.
             at_once.extend([span.from, span.from.plus(SECOND * 30), span.from.plus(MINUTE * 5)]);
-            at_once.extend([span.until, span.until.plus(SECOND * 30)]);
+            at_once.extend([span.until, span.until.plus(SECOND * 30), span.until.plus(MINUTE * 5)]);
         }
         at_once.extend(fate.hits.iter().flat_map(|at| [*at, at.plus(AT_REST_AFTER)]));
         let mut outages = vec![cell_fails];
@@ -58,6 +65,8 @@ impl Street {
         }
         let reports = Reports { at_once, ..self.reports(HOUR, outages) };
         let (sky, begin) = (Arc::clone(&place.sky), self.span.from);
+        let mut shaken = 0.0;
+        let mut counted_to = begin;
         let messages = reports.of(move |at, chance| {
             let is_open = fate.open.iter().any(|span| span.has(at));
             let moved = fate.tilted.iter().find(|(span, _)| span.has(at)).map_or(0.0, |(_, angle)| *angle);
@@ -71,7 +80,10 @@ impl Street {
             let days = at.since(begin).as_secs_f64() / 86_400.0;
             let gas = if fate.gas.is_some_and(|span| span.has(at)) { draw(chance, 14.0, 30.0) } else { 0.0 };
             let cell = 3.6 - fate.falls_v_a_day * days - sag + 0.02 * chance.f64();
+            shaken += shakes(counted_to, at, fate.is_loose, chance);
+            counted_to = at;
             vec![
+                ("vibration_count", Said::Number(shaken)),
                 ("cover_open", Said::Flag(is_open)),
                 ("tilt_deg", Said::Number(tenths(tilt))),
                 ("water_present", Said::Flag(fate.water.iter().any(|span| span.has(at)))),
@@ -83,6 +95,7 @@ impl Street {
             ]
         });
         let points = [
+            "vibration_count",
             "cover_open",
             "tilt_deg",
             "water_present",
@@ -121,10 +134,11 @@ impl Street {
         for _ in 0..count {
             let at = self.span.from.plus(self.span.until.since(self.span.from).mul_f64(self.chance.f64()));
             fate.hits.push(at);
-            self.trap("a wheel on the cover", id, &["displaced", "removed"], Span::of(at, MINUTE));
+            self.trap("a wheel on the cover", id, &["displaced"], Span::of(at, MINUTE));
         }
         if is_loose {
-            self.tolerate(id, &["cover_loose", "loose", "settled"], self.span);
+            fate.is_loose = true;
+            self.tolerate(id, &["settled"], self.span);
         }
     }
 
@@ -134,7 +148,7 @@ impl Street {
         if Street::is_one_of(number, 0, 2) {
             let span = Span::of(from, HOUR.mul_f64(draw(&mut self.chance, 0.5, 8.0)));
             fate.open.push(span);
-            let also = &["removed", "open_too_long", "covers", "sensor_fault"];
+            let also = &["tampered", "covers_opened", "settled"];
             let any_of = &["displaced"];
             self.trouble(Trouble {
                 kind: "cover opened",
@@ -149,7 +163,7 @@ impl Street {
         if Street::is_one_of(number, 2, 2) {
             let span = Span::of(from, HOUR.mul_f64(draw(&mut self.chance, 3.0, 12.0)));
             fate.tilted.push((span, draw(&mut self.chance, 13.0, 40.0)));
-            let also = &["cover_settling", "settled", "covers", "cover_shifted"];
+            let also = &["settled", "covers_opened"];
             let any_of = &["displaced"];
             self.trouble(Trouble {
                 kind: "cover moved",
@@ -177,11 +191,11 @@ impl Street {
             // 3.1 V within the time that the scenario has, however short.
             let days = self.span.until.since(self.span.from).as_secs_f64() / 86_400.0;
             fate.falls_v_a_day = 0.6 / days;
-            let (any_of, also) = (&["battery_low"], &["battery_ending", "battery"]);
+            let (any_of, also) = (&["battery_low"], &["battery_ending"]);
             let (from, until) = (self.span.from.plus(DAY.mul_f64(0.75 * days)), self.span.until);
             let span = Span { from, until };
             let (within, wants) = (DAY.mul_f64(0.2 * days), Wants::Alarm);
-            self.tolerate(id, &["battery_low", "battery_ending", "battery"], Span { from: self.span.from, until });
+            self.tolerate(id, &["battery_low", "battery_ending"], Span { from: self.span.from, until });
             self.trouble(Trouble { kind: "cover's cell ends", device: id, any_of, also, span, within, wants });
         }
     }
@@ -196,4 +210,14 @@ impl Street {
             }
         }
     }
+}
+
+/// Shakes since the message before: as many as there is traffic at this hour, and some more or less by chance.
+fn shakes(from: Timestamp, until: Timestamp, is_loose: bool, chance: &mut Rng) -> f64 {
+    let hours = until.since(from).as_secs_f64() / 3_600.0;
+    let busy = 0.55 + 0.45 * ((local_hour(until) - 15.0) / 12.0 * std::f64::consts::PI).cos();
+    let expected = SHAKES_AN_HOUR * busy * hours * if is_loose { LOOSE_TIMES } else { 1.0 };
+    // The sum of twelve equal chances is close to a normal deviate.
+    let deviate = (0..12).map(|_| chance.f64()).sum::<f64>() - 6.0;
+    (expected + deviate * expected.sqrt()).round().max(0.0)
 }

@@ -32,6 +32,8 @@ struct Fate {
     /// Level behind a blockage, mm above the usual.
     blocked: Option<(Span, f64)>,
     dies_at: Option<Timestamp>,
+    /// When nobody can see a flood.
+    blind: Vec<Span>,
     dry_mm: f64,
 }
 
@@ -40,14 +42,17 @@ impl Street {
         let facts = place.device("DL", number, &place.catchment);
         let is_street = number.is_multiple_of(STREET_EACH);
         let every = if is_street { MINUTE } else { MINUTE * 5 };
-        let facts = Device { interval: Some(every), ..facts };
+        // Each well drains into the one before it.
+        let downstream = number.checked_sub(1).map(|below| place.device("DL", below, "").id).unwrap_or_default();
+        let facts = Device { interval: Some(every), downstream, ..facts };
         let dry_mm = if is_street { 0.0 } else { draw(&mut self.chance, 30.0, 90.0) };
         let mut fate = Fate { dry_mm, ..Fate::default() };
-        self.storms_fill(place, &facts.id, &mut fate);
-        self.things_under_sensor(&facts.id, every, is_street, &mut fate);
         self.drain_troubles(&facts.id, number, &mut fate);
         let mut outages = vec![cell_fails];
         outages.extend(fate.dies_at.map(|from| Span { from, until: self.span.until.plus(DAY) }));
+        fate.blind = outages.iter().copied().chain(fate.stuck).collect();
+        self.storms_fill(place, &facts.id, &mut fate);
+        self.things_under_sensor(&facts.id, every, is_street, &mut fate);
         let reports = self.reports(every, outages);
         let mut last = 0.0;
         let sky = Arc::clone(&place.sky);
@@ -86,7 +91,7 @@ impl Street {
             if kind < 0.1 {
                 let peak_mm = draw(&mut self.chance, 450.0, 700.0);
                 let rise = Rise::Surge { onset, peak_mm, recession };
-                self.flood(id, &rise, fate.dry_mm, Span::of(onset, behind));
+                self.flood(id, &rise, fate, Span::of(onset, behind));
                 fate.rises.push(rise);
             } else if kind < 0.6 {
                 let rise = MINUTE.mul_f64(draw(&mut self.chance, 12.0, 60.0));
@@ -97,20 +102,22 @@ impl Street {
         }
     }
 
-    fn flood(&mut self, id: &str, rise: &Rise, dry_mm: f64, span: Span) {
+    fn flood(&mut self, id: &str, rise: &Rise, fate: &Fate, span: Span) {
         let reaches = |mm: f64| {
             let minutes = (0..600_u32).map(|step| span.from.plus(Duration::from_secs(10) * step));
-            minutes.into_iter().find(|at| rise.height_mm(*at) + 0.6 * dry_mm >= mm).unwrap_or(span.until)
+            minutes.into_iter().find(|at| rise.height_mm(*at) + 0.6 * fate.dry_mm >= mm).unwrap_or(span.until)
         };
         let watch = Span { from: reaches(150.0).minus(MINUTE * 6), until: span.until };
-        let crown = Span { from: reaches(400.0).minus(MINUTE * 3), until: span.until };
+        // Readings of 5 min, and rules that believe readings on the way, are ahead of the limit by so much.
+        let crown = Span { from: reaches(270.0).minus(MINUTE * 6), until: span.until };
         let (any_of, also) = (&["surcharged"], &["flooded_and_silent"]);
         // Two reports and a lost one of five minutes.
         let within = MINUTE * 20;
-        let wants = Wants::Alarm;
+        let is_seen = !fate.blind.iter().any(|blind| blind.from < crown.from.plus(HOUR) && watch.from < blind.until);
+        let wants = if is_seen { Wants::Alarm } else { Wants::Nothing };
         self.trouble(Trouble { kind: "water beyond 15 cm", device: id, any_of, also, span: watch, within, wants });
-        let (wants, within) = (Wants::Case, MINUTE * 25);
-        self.trouble(Trouble { kind: "pipe full", device: id, any_of, also, span: crown, within, wants });
+        let (wants, within) = (if is_seen { Wants::Case } else { Wants::Nothing }, MINUTE * 25);
+        self.trouble(Trouble { kind: "water beyond 27 cm", device: id, any_of, also, span: crown, within, wants });
         self.tolerate(id, RISING, span);
     }
 
@@ -135,6 +142,10 @@ impl Street {
                 // What stands still under a sensor is a fault of it for those who look.
                 let until = span.until.plus(HOUR * 2);
                 self.tolerate(id, &["sensor_fault", "sensor_stuck"], Span { until, ..span });
+                if !is_street && span.until >= span.from.plus(HOUR * 4) {
+                    // What lies in a pipe for half a day is work for a crew, and looks like water that stands.
+                    self.tolerate(id, &["blocked"], Span { until, ..span });
+                }
             }
         }
     }
@@ -151,7 +162,7 @@ impl Street {
         if Street::is_one_of(number, 2, 1) {
             let span = Span { from, until: self.span.until };
             fate.stuck = Some(span);
-            let (any_of, also) = (&["sensor_stuck", "sensor_fault"], &["blocked", "blockage"]);
+            let (any_of, also) = (&["sensor_stuck", "sensor_fault"], &["blocked"]);
             let (within, wants) = (HOUR * 13, Wants::Alarm);
             self.trouble(Trouble { kind: "level sensor stuck", device: id, any_of, also, span, within, wants });
         }
@@ -159,7 +170,7 @@ impl Street {
             // Whether a blockage is found is for the suite of drains; here it must only not be taken for a flood.
             let span = Span { from, until: self.span.until };
             fate.blocked = Some((span, draw(&mut self.chance, 80.0, 140.0)));
-            self.tolerate(id, &["blocked", "blockage", "backwater", "level_creeping", "surcharged"], span);
+            self.tolerate(id, &["blocked", "backwater", "level_creeping", "surcharged"], span);
         }
     }
 }

@@ -227,11 +227,11 @@ impl Street {
                 ("wind_speed_m_s", Said::Number(tenths(sky.wind_m_s(at, chance)))),
                 ("temperature_c", Said::Number(tenths(sky.temperature_c(at) + 0.1 * chance.f64()))),
                 ("humidity_percent", Said::Number(tenths(60.0 + 20.0 * chance.f64()))),
-                ("rainfall_mm", Said::Number(tenths(fallen))),
+                ("rainfall_total_mm", Said::Number(tenths(fallen))),
                 ("pressure_kpa", Said::Number(tenths(100.4 + 0.2 * chance.f64()))),
             ]
         });
-        let points = ["wind_speed_m_s", "temperature_c", "humidity_percent", "rainfall_mm", "pressure_kpa"];
+        let points = ["wind_speed_m_s", "temperature_c", "humidity_percent", "rainfall_total_mm", "pressure_kpa"];
         self.send(facts, "cwt-weather-500", &points, messages);
     }
 }

@@ -76,7 +76,7 @@ impl Street {
                 ("leakage_ma", leakage),
                 ("tilt_deg", Said::Number(tenths((fate.rest_deg + gust + hit).abs()))),
                 ("door_open", Said::Flag(fate.door.iter().any(has))),
-                ("lamp_on", Said::Flag(is_on)),
+                ("lamp_on", Said::Flag(is_wanted)),
                 ("water_present", Said::Flag(depth > 20.0)),
                 ("water_depth_mm", Said::Number((depth + 3.0 * chance.f64()).round())),
                 ("voltage_v", Said::Number(tenths(draw(chance, 224.0, 234.0)))),
@@ -120,13 +120,13 @@ impl Street {
         let (case, note) = (Wants::Case, Wants::Alarm);
         let span = Span::of(from, HOUR.mul_f64(draw(&mut self.chance, 4.0, 12.0)));
         let (kind, any_of, also, within, wants): (_, &[&str], &[&str], _, _) = match number {
-            0 | 1 => ("pole leaks", &["leaking"], &["leakage_rising", "leakage_creeping"], MINUTE * 50, case),
-            2 => ("pole hit by a lorry", &["tilted"], &["pole_leaning", "collision", "pole_hit"], HOUR, case),
-            3 => ("door opened", &["door_open"], &["tamper"], MINUTE * 30, case),
-            4 => ("lamp burns by day", &["lamp_by_day"], &["lamp_out", "lamp_degraded"], HOUR * 10, note),
-            5 => ("pole too hot", &["overheated"], &[], HOUR, case),
+            0 | 1 => ("pole leaks", &["leaking"], &["insulation_weak"], MINUTE * 50, case),
+            2 => ("pole hit by a lorry", &["tilted"], &["leaning"], HOUR, case),
+            3 => ("door opened", &["door_open"], &["tampered"], MINUTE * 30, case),
+            4 => ("lamp burns by day", &["lamp_by_day"], &["lamp_out"], HOUR * 10, note),
+            5 => ("pole too hot", &["overheated"], &["fire"], HOUR, case),
             6 => ("pole dies", &["silent"], &[], HOUR * 2, case),
-            7 => ("lamp out", &["lamp_out"], &["circuit_out", "lamp_degraded"], DAY, Wants::Nothing),
+            7 => ("lamp out", &["lamp_out"], &["circuit_out", "lamp_degraded"], DAY, note),
             _ => return,
         };
         let mut span = span;
@@ -172,13 +172,13 @@ impl Street {
             if number >= 17 {
                 fate.water.push((span, draw(&mut self.chance, 180.0, 350.0)));
                 let seen = Span { until: span.until.plus(MINUTE * 30), ..span };
-                let (any_of, also) = (&["flooded"], &["storm", "cabinet_water"]);
+                let (any_of, also) = (&["flooded"], &["storm", "cabinet_flooded"]);
                 let (within, wants) = (MINUTE * 40, Wants::Case);
                 self.trouble(Trouble { kind: "road under water", device: id, any_of, also, span: seen, within, wants });
             } else if number >= 12 {
                 fate.water.push((span, draw(&mut self.chance, 20.0, 110.0)));
                 let seen = Span { until: span.until.plus(MINUTE * 30), ..span };
-                self.tolerate(id, &["cabinet_water"], seen);
+                self.tolerate(id, &["cabinet_flooded"], seen);
                 self.trap("a puddle", id, &["flooded", "leaking"], seen);
             }
         }

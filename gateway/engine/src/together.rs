@@ -6,7 +6,7 @@ use std::time::Duration;
 use kerbside_model::profile::{Combination, Operand, Profile, Relation, Test, Word};
 use kerbside_model::{Timestamp, Value};
 
-use super::Verdict;
+use crate::detect::Verdict;
 use crate::last::LastReadings;
 
 /// Without a known interval a point's value counts as known for so long.
@@ -61,15 +61,18 @@ impl<'a> Together<'a> {
         (verdict, true)
     }
 
-    /// From when on nobody knows any more whether the combination stands, if no value comes until then.
+    /// From when on nobody knows any more whether the combination stands, if no value comes until then. What a value
+    /// leaves unknown is so from this value on.
     pub(crate) fn unknown_from(mut self, combination: &Combination) -> Timestamp {
         let ends = combination.points.iter().filter_map(|point| self.known_until(*point));
         let mut ends: Vec<Timestamp> = ends.collect();
         ends.sort_unstable();
+        let came = combination.points.iter().filter_map(|point| self.last.get(usize::from(*point)));
+        let latest = came.map(|last| last.received_at).max().unwrap_or_default();
         for end in &ends {
             self.at = Timestamp(end.0.saturating_add(1));
             if self.test(&combination.raise).is_none() {
-                return *end;
+                return latest.max(*end);
             }
         }
         ends.last().copied().unwrap_or_default()
