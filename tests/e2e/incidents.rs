@@ -87,7 +87,9 @@ async fn a_storm_foretold_on_a_topic_and_a_bus_that_is_gone_are_one_case_each() 
     let detail = gateway.get(&format!("{path}/{}", storm[0]["id"].as_str().unwrap())).await.ok();
     assert_eq!(detail["members"].as_array().map(Vec::len), Some(6), "{detail}");
     assert_eq!(gateway.get(&format!("{path}/nothing")).await.status, 404);
-    gateway.wait_for_items("levels are read more often", "/api/v1/buses", |items| items[0]["storm"] == json!(true)).await;
+    gateway
+        .wait_for_items("levels are read more often", "/api/v1/buses", |items| items[0]["storm"] == json!(true))
+        .await;
     drop(bus);
     let lost = gateway
         .wait_for_items("the bus is one incident", path, |items| {

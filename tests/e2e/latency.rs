@@ -41,10 +41,13 @@ const ALARMS: usize = 40;
 /// Covers open over connections of their own, in turn.
 const ALARM_CONNECTIONS: usize = 10;
 
+/// When which device was told of.
+type Told = Arc<Mutex<BTreeMap<String, Vec<Instant>>>>;
+
 /// A program of the duty room that notes when it was told of which device.
 struct DutyRoom {
     port: u16,
-    told: Arc<Mutex<BTreeMap<String, Vec<Instant>>>>,
+    told: Told,
     task: JoinHandle<()>,
 }
 
@@ -52,7 +55,7 @@ impl DutyRoom {
     async fn start() -> DutyRoom {
         let listener = tokio::net::TcpListener::bind(loopback(0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let told: Arc<Mutex<BTreeMap<String, Vec<Instant>>>> = Arc::default();
+        let told: Told = Arc::default();
         let routes = Router::new().route("/push", post(take)).with_state(Arc::clone(&told));
         let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         DutyRoom { port, told, task }
@@ -69,7 +72,7 @@ impl Drop for DutyRoom {
     }
 }
 
-async fn take(State(told): State<Arc<Mutex<BTreeMap<String, Vec<Instant>>>>>, axum::Json(push): axum::Json<Value>) {
+async fn take(State(told): State<Told>, axum::Json(push): axum::Json<Value>) {
     let at = Clock::stamp();
     let device = push["notice"]["report"]["device"].as_str().unwrap_or_default().to_owned();
     told.lock().unwrap().entry(device).or_default().push(at);
@@ -152,10 +155,10 @@ async fn measure(preset: &str) {
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     tasks.spawn(load(Arc::clone(&harmless), Arc::clone(&stop)));
-    for number in 0..ALARM_CONNECTIONS {
+    for (number, opener) in openers.iter().enumerate() {
         let topic = format!("city/d01/manhole/MH-{number:04}/up");
         let body = cover(Clock::System.now().as_millis(), false, 0).to_string();
-        openers[number].publish_acknowledged(&topic, body).await;
+        opener.publish_acknowledged(&topic, body).await;
     }
     let mut ticks = tokio::time::interval(ALARM_EVERY);
     let mut opened = Vec::new();

@@ -70,7 +70,11 @@ async fn an_override_changes_one_limit_of_some_devices_while_everything_runs() {
 
     site.write("overrides.yaml", &overrides(200));
     let report = site.command(&["reload", "--json", "--by", "wu"]).json();
-    assert_eq!((&report["outcome"], &report["devices"]["changed"]["ids"]), (&json!("applied"), &json!(["DL-1"])), "{report}");
+    assert_eq!(
+        (&report["outcome"], &report["devices"]["changed"]["ids"]),
+        (&json!("applied"), &json!(["DL-1"])),
+        "{report}"
+    );
     let device = gateway.get("/api/v1/devices/DL-1").await.ok();
     assert_eq!(device["tags"], json!(["low-road", "school"]));
     assert_eq!((&device["profile"], &device["overrides"]), (&json!("e2e-level"), &json!(["low-road"])));

@@ -57,7 +57,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &["probe", "sample"],
     &["detect"],
     &["timers"],
-    &["budget", "drift", "uplinks"],
+    &["budget", "drift", "uplinks", "weather"],
     // A device holds the states of its conditions, and a condition looks at its device.
     &["alarms", "device", "last", "together"],
     &["carry"],
@@ -68,12 +68,14 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &["incident_text"],
     &["cases", "walk"],
     // The engine at its parts: what they take in common stands in either.
-    &["engine", "grading", "kin", "rows"],
+    &["engine", "grading", "kin", "rows", "surroundings"],
     &[
         "again",
         "babble",
         "change",
         "clocks",
+        "conditions",
+        "due",
         "gone",
         "incident_view",
         "incidents",

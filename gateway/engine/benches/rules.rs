@@ -1,7 +1,7 @@
 //! What all rules cost a reading: `cargo bench -p kerbside-engine --bench rules`, or with `DEVICES`, `DAYS` (of history
 //! before it is measured) and `ROUNDS` (messages of each device while it is) of one's own.
 //!
-//! A cover, a pole and a level under the rules that are shipped, and a device with every rule there is
+//! A cover, a pole and a level under the rules that are shipped, and a device with all rules at once
 //! (`bench/profiles/bench-every-rule.yaml`), each with five points, with decoding, quality, detection and rows for the
 //! database. Bytes are those of a device in a snapshot, and what the process grew by, the inventory left out.
 

@@ -17,9 +17,9 @@ use crate::duplicates::{Arrival, LATE_AFTER, Recent};
 use crate::last::LastReadings;
 use crate::local::{Clock, Local};
 use crate::quality::QualityState;
-use crate::surroundings::{Surroundings, Swell};
 use crate::together::Together;
 use crate::uplinks::Uplinks;
+use crate::weather::{Surroundings, Swell};
 
 /// Two frames of a device whose clock is wrong are as far apart by its clock as by ours, give or take this ...
 const PACE_TOLERANCE: Duration = Duration::from_secs(5);

@@ -53,6 +53,7 @@ mod uplinks;
 mod view;
 mod walk;
 mod walk_test;
+mod weather;
 
 pub use engine::Engine;
 pub use incident_view::{Incident, IncidentDetail, IncidentMember};

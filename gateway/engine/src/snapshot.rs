@@ -12,8 +12,8 @@ use crate::alarms::ConditionState;
 use crate::cases::Cases;
 use crate::device::DeviceState;
 use crate::grouping::Book;
-use crate::surroundings::Catchment;
 use crate::walk::Walk;
+use crate::weather::Catchment;
 
 /// Counts up with every change of what a snapshot holds or of what the engine would make of a stored batch.
 pub const ENGINE_VERSION: u32 = 7;

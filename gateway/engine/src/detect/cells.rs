@@ -161,9 +161,7 @@ impl Cells {
             // Noise has a slope as well.
             -f64::from(slope.middle) * f64::from(slope.days) >= rule.course.total
         });
-        // A cell that sags now and then has lows up and down: at its end nine of ten pairs of days fall.
-        let falling = self.days.slope().filter(|slope| slope.high < 0.0);
-        let falls = falling.map_or(0.0, |slope| -f64::from(slope.middle) * WEEK_DAYS);
+        let falls = self.days.slope().map_or(0.0, |slope| -f64::from(slope.middle) * WEEK_DAYS);
         let is_at_knee = rule.knee.is_some_and(|knee| self.low_days >= knee.days || falls >= knee.falls_per_week);
         let charge = rule.charge.and_then(|charge| self.charge_ends(&charge, at, today));
         Outlook {

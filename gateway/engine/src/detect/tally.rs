@@ -324,7 +324,9 @@ mod tests {
             let at = Timestamp(MONDAY + (hour + 1) * HOUR_MS);
             let local = clock.local(at, place);
             let sight = Sight { observed_at: at, local: local.as_ref(), is_to_learn: true, is_permitted: false };
-            let verdict = tally.judge(&RULE, count, local.as_ref().unwrap(), &sight);
+            let window = std::time::Duration::from_secs(every.unsigned_abs() * 3_600);
+            let rule = Frequency { window, ..RULE };
+            let verdict = tally.judge(&rule, count, local.as_ref().unwrap(), &sight);
             if verdict != Verdict::Unknown {
                 told.push((hour, verdict));
             }

@@ -4,7 +4,7 @@ use kerbside_model::Ground;
 use kerbside_model::profile::{Around, Downstream, Weather};
 
 use super::rounded;
-use crate::surroundings::Seen;
+use crate::weather::Seen;
 
 /// What a detector asks of the surroundings.
 pub(crate) fn around_words(around: &Around) -> (String, String) {

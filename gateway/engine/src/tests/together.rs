@@ -198,18 +198,6 @@ fn story(inputs: &[(Timestamp, Input)], cuts: &[usize]) -> Vec<String> {
         }
         first = end;
     }
-        eprintln!("=== {} cuts {:?}", inputs.len(), cuts);
-        for (at, i) in inputs {
-            if let Input::Frame(f) = i {
-                eprintln!("  in {at} {:?}", f);
-            }
-        }
-        for l in &lines {
-            if l.contains("MH-2 flooded") {
-                eprintln!("  {l}");
-            }
-        }
-    }
     lines.sort();
     lines
 }

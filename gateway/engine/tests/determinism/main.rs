@@ -72,7 +72,7 @@ fn run(site: &Arc<Site>, inputs: &[(Timestamp, Option<Input>)], cut: Cut<'_>) ->
         story.hear(&engine.step(*now, &batch));
         batch.clear();
         if let Cut::Restarts(_) = cut {
-            engine = Engine::restore(Arc::clone(site), ENGINE_VERSION, &engine.snapshot()).unwrap();
+            engine = Engine::restore(Arc::clone(site), ENGINE_VERSION, &engine.snapshot()).expect("our own snapshot");
         }
     }
     let last = inputs.last().map_or(START, |(now, _)| *now);
@@ -120,6 +120,6 @@ fn every_rule_can_be_chosen() {
     for (position, text) in RULES.iter().enumerate() {
         let read = profile(0, &Choice::of_rule(position));
         let name = read.map(|profile| profile.detectors[0].rule.name());
-        assert_eq!(name, Ok(text.split(':').next().unwrap()));
+        assert_eq!(name, Ok(text.split(':').next().expect("a text has a first part")));
     }
 }

@@ -16,13 +16,13 @@ use kerbside_model::{
 use proptest::prelude::*;
 
 /// Thursday 15 January 2026, 10:40 UTC.
-pub const START: Timestamp = Timestamp(1_768_473_600_000);
+pub(crate) const START: Timestamp = Timestamp(1_768_473_600_000);
 const SOURCES: [&str; 2] = ["city", "other"];
-pub const DEVICES: usize = 9;
+pub(crate) const DEVICES: usize = 9;
 const PROFILES: usize = 3;
 
 /// Every rule, in ways that random readings of some days set off.
-pub const RULES: &[&str] = &[
+pub(crate) const RULES: &[&str] = &[
     "threshold: {point: level_mm, above: 400, clear: 350}\n    hold: 30s",
     "threshold: {point: level_mm, above: 150, clear: 120, approach: {from: 60, jump: {over: 100, per: 1m}}}\n    count: 2",
     "threshold: {point: tilt_deg, above: 10, clear: 5}\n    clear_hold: 5m\n    during: {light: night}",
@@ -66,19 +66,19 @@ const QUALITIES: [&str; 8] = [
 
 /// What stands in a profile, by numbers.
 #[derive(Clone, Debug)]
-pub struct Choice {
+pub(crate) struct Choice {
     rules: Vec<(usize, usize, usize)>,
     qualities: Vec<usize>,
 }
 
 impl Choice {
     /// A profile of one rule.
-    pub fn of_rule(rule: usize) -> Choice {
+    pub(crate) fn of_rule(rule: usize) -> Choice {
         Choice { rules: vec![(rule, 0, 1)], qualities: Vec::new() }
     }
 }
 
-pub fn choices() -> impl Strategy<Value = Vec<Choice>> {
+pub(crate) fn choices() -> impl Strategy<Value = Vec<Choice>> {
     let rules = prop::collection::vec((0..RULES.len(), 0..CONDITIONS.len(), 0..4_usize), 2..9);
     let qualities = prop::collection::vec(0..QUALITIES.len(), 0..4);
     let one = (rules, qualities).prop_map(|(rules, qualities)| Choice { rules, qualities });
@@ -86,7 +86,7 @@ pub fn choices() -> impl Strategy<Value = Vec<Choice>> {
 }
 
 /// A profile of these rules.
-pub fn profile(number: usize, choice: &Choice) -> Result<Arc<Profile>, String> {
+pub(crate) fn profile(number: usize, choice: &Choice) -> Result<Arc<Profile>, String> {
     let mut qualities: Vec<&str> = Vec::new();
     for quality in &choice.qualities {
         let key = QUALITIES[*quality].split(':').next();
@@ -123,12 +123,16 @@ pub fn profile(number: usize, choice: &Choice) -> Result<Arc<Profile>, String> {
 }
 
 /// Nine devices: three of each profile, on two feeders, two of them not in service.
-pub fn site(choices: &[Choice]) -> Arc<Site> {
-    let profiles = choices.iter().enumerate().map(|(number, choice)| profile(number, choice).unwrap()).collect();
+pub(crate) fn site(choices: &[Choice]) -> Arc<Site> {
+    let profiles = choices
+        .iter()
+        .enumerate()
+        .map(|(number, choice)| profile(number, choice).expect("every rule of the list is sound"))
+        .collect();
     let devices = (0..DEVICES).map(|number| Device {
         id: format!("D-{number}"),
         address: format!("D-{number}"),
-        profile: u16::try_from(number % PROFILES).unwrap(),
+        profile: u16::try_from(number % PROFILES).expect("three profiles"),
         position: (number != 4).then_some((116.3, 39.9 + 0.001 * number as f64)),
         parent: ["FEEDER-1", "FEEDER-2"][number % 2].to_owned(),
         service: if number == 8 { ServiceState::Commissioning } else { ServiceState::InService },
@@ -159,7 +163,7 @@ pub fn site(choices: &[Choice]) -> Arc<Site> {
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Frame {
         device: usize,
         source: usize,
@@ -183,7 +187,7 @@ pub enum Event {
     Nothing,
 }
 
-pub fn histories() -> impl Strategy<Value = Vec<(i64, Event)>> {
+pub(crate) fn histories() -> impl Strategy<Value = Vec<(i64, Event)>> {
     let level = prop_oneof![3 => 0..60_i32, 2 => 100..460_i32, 1 => Just(30)];
     let ago = prop_oneof![6 => Just(None), 3 => (0..5_i64).prop_map(Some), 1 => (0..40_000_i64).prop_map(Some)];
     let event = prop_oneof![
@@ -201,7 +205,7 @@ pub fn histories() -> impl Strategy<Value = Vec<(i64, Event)>> {
 }
 
 /// What the engine is told, and when.
-pub fn inputs(history: &[(i64, Event)]) -> Vec<(Timestamp, Option<Input>)> {
+pub(crate) fn inputs(history: &[(i64, Event)]) -> Vec<(Timestamp, Option<Input>)> {
     let mut inputs = Vec::new();
     let mut frames: Vec<Frame> = Vec::new();
     let mut now = START;

@@ -83,7 +83,7 @@ mod tests {
                  - {{condition: c, severity: minor, forecast: {{point: a, rises_to: 2, within: 1m, least: 1, window: 1h, \
                  jump: {{over: 1, per: 1m}}}}}}\n  \
                  - {{condition: c, severity: minor, deviation: {{point: a, above: 2, least: 1, learn_when: [{{point: a, \
-                 above: 1}}]}}, during: {{hours: '22:00-06:00', weekdays: [mon], months: [6, 9], light: night}}}}\n  \
+                 above: 1}}]}}, during: {{hours: '22:00-06:00', weekdays: [mon], months: [6, 9], light: night}}, around: {{weather: dry, downstream: high}}}}\n  \
                  - {{condition: c, severity: minor, trend: {{point: a, rising: 2, per: 7d, total: 1}}}}\n  \
                  - {{condition: c, severity: minor, baseline: {{point: a, above: 10, clear: 5}}}}\n  \
                  - {{condition: c, severity: minor, combination: {{all: [{{point: a, above: 1}}, {{any: [{{point: a, \

@@ -78,13 +78,9 @@ impl DetectorReader<'_> {
     }
 
     fn read_test(&self, section: Section<'_>, depth: Depth) -> Option<Test> {
-        let is_join = JOINS.iter().any(|(key, _)| section.has(key));
-        if !is_join {
+        // What is nested deeper is an unknown key; it is better written as an expression.
+        if depth == Depth::Inner || !JOINS.iter().any(|(key, _)| section.has(key)) {
             return self.read_guard(section).map(test_of);
-        }
-        if depth == Depth::Inner {
-            section.problem("", "", "nested too deep", "write it as an `expression`");
-            return None;
         }
         let test = self.read_join(&section, Depth::Inner);
         section.finish();

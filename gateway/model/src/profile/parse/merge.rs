@@ -197,7 +197,7 @@ fn merged_deep(parent: &Node, child: &Node) -> Node {
 
 fn is_displaced(key: &str, by: &[Entry]) -> bool {
     let given = |group: &&[&str]| by.iter().any(|(other, _, _)| group.contains(&other.as_str()));
-    ALTERNATIVES.iter().filter(|group| group.contains(&key)).any(|group| given(group))
+    ALTERNATIVES.iter().filter(|group| group.contains(&key)).any(given)
 }
 
 /// What changes a detector of the parent is merged with it, key by key. A whole detector of a name of its own is one

@@ -100,6 +100,21 @@ detectors:
   - condition: displaced
     severity: notice
     shift: {point: tilt_deg, direction: rising, least: 0.5}
+  - condition: displaced
+    severity: notice
+    combination: {all: [{point: tilt_deg, above: 9}, {point: cover_open, equals: true}]}
+  - condition: displaced
+    severity: notice
+    expression: {cel: tilt_deg > 9.0 && cover_open}
+  - condition: displaced
+    severity: notice
+    spike: {point: tilt_deg, by: 5, times: 3, window: 6h}
+  - condition: displaced
+    severity: notice
+    load: {point: level_mm, switches: [cover_open], below: 20, clear: 50, least: 5}
+  - condition: displaced
+    severity: notice
+    unusual: {point: level_mm, warm_up: 2016}
 samples:
   - name: closed
     json: {ts: 1586400800535, open: 0, tilt: 1.2}

@@ -109,7 +109,7 @@ impl Street {
             radio,
             ..Reports::every(self.span, life.board.interval(), self.chance.u64(..))
         };
-        let kept = life.keeps.clone();
+        let kept = life.keeps;
         let messages = reports.of(move |at, chance| life.sense(at, chance));
         match kept {
             None => messages,

@@ -32,8 +32,9 @@ const STANDS_OUT_MM: f64 = 60.0;
 /// What high water may raise besides.
 const HIGH_WATER: &[&str] = &["surcharged", "surging", "overflow_soon", "storm", "level_creeping"];
 
+/// The messages that are lost make a sensor silent now and then: no fault of a drain, and counted in the cases only.
 pub(super) const FLOORS: Floors =
-    Floors { recall: 0.9, recall_of: &[], precision: 0.9, precision_of: &[], false_cases: 5.0 };
+    Floors { recall: 0.9, recall_of: &[], precision: 0.95, precision_of: &[("silent", 0.0)], false_cases: 5.0 };
 
 pub(super) fn scenarios(extent: Extent, seed: u64) -> Vec<Scenario> {
     let (basins, days) = match extent {

@@ -48,7 +48,7 @@ impl Street {
             Fate { rest_deg: draw(&mut self.chance, 0.0, 4.0), heat_deg: 0.3 * self.chance.f64(), ..Fate::default() };
         self.permits(&facts.id, &mut fate);
         self.lorries(&facts.id, number, &mut fate);
-        self.cover_troubles(&facts.id, number, &mut fate);
+        self.cover_troubles(&facts.id, number, cell_fails, &mut fate);
         self.water_under_covers(place, &facts.id, number, &mut fate);
         let mut at_once = Vec::new();
         let opened = fate.open.iter().chain(fate.tilted.iter().map(|(span, _)| span));
@@ -142,8 +142,8 @@ impl Street {
         }
     }
 
-    fn cover_troubles(&mut self, id: &str, number: usize, fate: &mut Fate) {
-        let from = self.moment();
+    fn cover_troubles(&mut self, id: &str, number: usize, cell_fails: Span, fate: &mut Fate) {
+        let from = self.moment_outside(&[cell_fails]);
         let case = Wants::Case;
         if Street::is_one_of(number, 0, 2) {
             let span = Span::of(from, HOUR.mul_f64(draw(&mut self.chance, 0.5, 8.0)));

@@ -10,15 +10,27 @@ use super::{DAY, HOUR, MINUTE, Place, Said, Span, Street, Trouble, Wants};
 use crate::noise::draw;
 use crate::weather::{Rise, diurnal_factor};
 
-/// Splashes and passing rubbish, each day.
-const BLIPS_A_DAY: f64 = 0.1;
-/// Condensation on an ultrasonic sensor: two or three readings of a near distance, each day.
-const CONDENSATIONS_A_DAY: f64 = 1.0 / 30.0;
-/// Something that lies under the sensor for hours, each day.
-const BOXES_A_DAY: f64 = 1.0 / 60.0;
-/// One sensor in so many looks at a street and not into a pipe: cars park under it twice a week.
+/// Something else than water under a sensor.
+struct Thing {
+    kind: &'static str,
+    /// How often each day.
+    a_day: f64,
+    /// For how many reports, between.
+    reports: (f64, f64),
+    /// Its height in mm, between; low ones more often.
+    height: (f64, f64),
+}
+
+const SPLASH: Thing = Thing { kind: "a splash", a_day: 0.1, reports: (0.9, 0.9), height: (20.0, 1_500.0) };
+/// On an ultrasonic sensor: two or three readings of a near distance.
+const CONDENSATION: Thing =
+    Thing { kind: "condensation", a_day: 1.0 / 30.0, reports: (1.9, 2.9), height: (2_000.0, 3_000.0) };
+const RUBBISH: Thing =
+    Thing { kind: "a parked car or rubbish", a_day: 1.0 / 60.0, reports: (10.0, 90.0), height: (100.0, 1_500.0) };
+/// Twice a week, as FloodNet's boxes are taken to come.
+const PARKED_CAR: Thing = Thing { a_day: 2.0 / 7.0, ..RUBBISH };
+/// One sensor in so many looks at a street and not into a pipe.
 const STREET_EACH: usize = 10;
-const BOXES_A_DAY_STREET: f64 = 2.0 / 7.0;
 /// What water does in the well, and the profile may say.
 const RISING: &[&str] = &["surcharged", "surging", "overflow_soon", "storm", "flooded", "unusual"];
 
@@ -47,7 +59,7 @@ impl Street {
         let facts = Device { interval: Some(every), downstream, ..facts };
         let dry_mm = if is_street { 0.0 } else { draw(&mut self.chance, 30.0, 90.0) };
         let mut fate = Fate { dry_mm, ..Fate::default() };
-        self.drain_troubles(&facts.id, number, &mut fate);
+        self.drain_troubles(&facts.id, number, cell_fails, &mut fate);
         let mut outages = vec![cell_fails];
         outages.extend(fate.dies_at.map(|from| Span { from, until: self.span.until.plus(DAY) }));
         fate.blind = outages.iter().copied().chain(fate.stuck).collect();
@@ -123,14 +135,9 @@ impl Street {
 
     fn things_under_sensor(&mut self, id: &str, every: Duration, is_street: bool, fate: &mut Fate) {
         let days = self.span.until.since(self.span.from).as_secs_f64() / 86_400.0;
-        let boxes = if is_street { BOXES_A_DAY_STREET } else { BOXES_A_DAY };
-        let kinds: [(_, f64, (f64, f64), (f64, f64)); 3] = [
-            ("a splash", BLIPS_A_DAY, (0.9, 0.9), (20.0, 1_500.0)),
-            ("condensation", CONDENSATIONS_A_DAY, (1.9, 2.9), (2_000.0, 3_000.0)),
-            ("a parked car or rubbish", boxes, (10.0, 90.0), (100.0, 1_500.0)),
-        ];
-        for (kind, a_day, (short, long), (low, high)) in kinds {
-            let expected: f64 = a_day * days;
+        for thing in [&SPLASH, &CONDENSATION, if is_street { &PARKED_CAR } else { &RUBBISH }] {
+            let Thing { kind, a_day, reports: (short, long), height: (low, high) } = *thing;
+            let expected = a_day * days;
             let count = expected.floor() as usize + usize::from(self.chance.f64() < expected.fract());
             for _ in 0..count {
                 let length = every.mul_f64(draw(&mut self.chance, short, long));
@@ -150,8 +157,8 @@ impl Street {
         }
     }
 
-    fn drain_troubles(&mut self, id: &str, number: usize, fate: &mut Fate) {
-        let from = self.moment();
+    fn drain_troubles(&mut self, id: &str, number: usize, cell_fails: Span, fate: &mut Fate) {
+        let from = self.moment_outside(&[cell_fails]);
         if Street::is_one_of(number, 1, 1) {
             fate.dies_at = Some(from);
             let span = Span { from, until: self.span.until };
@@ -163,6 +170,8 @@ impl Street {
             let span = Span { from, until: self.span.until };
             fate.stuck = Some(span);
             let (any_of, also) = (&["sensor_stuck", "sensor_fault"], &["blocked"]);
+            // It may stand still at the top of a flood.
+            self.tolerate(id, RISING, span);
             let (within, wants) = (HOUR * 13, Wants::Alarm);
             self.trouble(Trouble { kind: "level sensor stuck", device: id, any_of, also, span, within, wants });
         }

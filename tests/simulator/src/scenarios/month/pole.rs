@@ -45,7 +45,7 @@ impl Street {
             ..Fate::default()
         };
         self.technicians(&facts.id, &mut fate);
-        self.pole_troubles(&facts.id, number, &mut fate);
+        self.pole_troubles(&facts.id, number, feeder_fails, &mut fate);
         self.puddles(place, &facts.id, number, &mut fate);
         let mut outages = vec![feeder_fails];
         outages.extend(fate.dies_at.map(|from| Span { from, until: self.span.until.plus(DAY) }));
@@ -115,8 +115,8 @@ impl Street {
         }
     }
 
-    fn pole_troubles(&mut self, id: &str, number: usize, fate: &mut Fate) {
-        let from = self.moment();
+    fn pole_troubles(&mut self, id: &str, number: usize, feeder_fails: Span, fate: &mut Fate) {
+        let from = self.moment_outside(&[feeder_fails]);
         let (case, note) = (Wants::Case, Wants::Alarm);
         let span = Span::of(from, HOUR.mul_f64(draw(&mut self.chance, 4.0, 12.0)));
         let (kind, any_of, also, within, wants): (_, &[&str], &[&str], _, _) = match number {

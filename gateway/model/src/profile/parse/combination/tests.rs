@@ -157,7 +157,7 @@ fn a_mistake_in_a_combination_is_told_with_its_place_and_mend() {
         ("combination: {all: [{point: nowhere, above: 30}]}".to_owned(), "there is no point of this name"),
         ("combination: {all: [{point: state, above: 30}]}".to_owned(), "needs a number"),
         ("combination: {all: [{point: state, equals: falt}]}".to_owned(), "did you mean fault?"),
-        (format!("combination: {{all: [{{any: [{{all: [{test}]}}]}}]}}"), "nested too deep"),
+        (format!("combination: {{all: [{{any: [{{all: [{test}]}}]}}]}}"), "combination.all[0].any[0].all: "),
         (format!("combination: {{all: [{test}], fresh: 0s}}"), "no value is so new"),
         (format!("combination: {{all: [{test}], clear: {{}}}}"), "one of `all` and `any` is needed"),
         (format!("combination: {{all: [{test}], hold: 5m}}"), "hold"),
