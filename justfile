@@ -52,7 +52,7 @@ soak:
     tests/soak
 
 # New bytes for every parser, so many minutes each. Needs `rustup toolchain install nightly` and `cargo install cargo-fuzz`.
-fuzz minutes="5" targets="batch binary cbor codec csv envelope inventory json link mqtt recording registers sparkplug topics":
+fuzz minutes="5" targets="batch binary cbor codec csv envelope inventory json link mqtt profiles rain recording registers rules sparkplug topics":
     #!/usr/bin/env bash
     set -euo pipefail
     for target in {{targets}}; do

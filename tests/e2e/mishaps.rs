@@ -22,7 +22,7 @@ fn topic(device: &str) -> String {
 }
 
 fn cover(open: bool) -> String {
-    json!({ "open": open, "tilt": 1.0 }).to_string()
+    json!({ "open": open, "tilt": if open { 62.0 } else { 1.0 } }).to_string()
 }
 
 async fn wait_for_points(influx: &Influx, device: &str, count: usize) {

@@ -70,6 +70,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     // The engine at its parts: what they take in common stands in either.
     &["engine", "grading", "kin", "rows", "surroundings"],
     &[
+        "adopt",
         "again",
         "babble",
         "change",

@@ -5,7 +5,7 @@ use kerbside_model::{Alarm, AlarmState, Effects, Severity, Timestamp};
 
 use crate::alarms::ConditionState;
 use crate::detect::DetectorState;
-use crate::device::DeviceState;
+use crate::device::{DeviceState, teacher_of};
 
 /// After a change of the profile. A detector that is still there goes on where it was. One that changed begins anew,
 /// but what its forerunner at the same point had found stands until good data of this point says otherwise. Gives the
@@ -23,7 +23,7 @@ pub(crate) fn carry_over(
             if subject_of(profile, detector) != subject_of(old_profile, forerunner) {
                 continue;
             }
-            if is_same(detector, forerunner)
+            if is_same(detector, forerunner, moved(old_profile, forerunner, profile).as_ref())
                 && guards_of(profile, detector) == guards_of(old_profile, forerunner)
                 && excuses_of(profile, detector) == excuses_of(old_profile, forerunner)
             {
@@ -56,37 +56,46 @@ pub(crate) fn carry_over(
         }
         *state.conditions.entry(place) = slot;
     }
-    keep_learners((profile, &mut state.detectors), (old_profile, &old.detectors));
+    keep_learnt((profile, &mut state.detectors), (old_profile, &old.detectors));
     if old_profile.points != profile.points {
-        // Tests begin anew: their points may be others.
-        old.quality = state.quality;
+        old.quality.begin_anew(&|point| there(old_profile, point, profile));
     }
     (old.detectors, old.conditions) = (state.detectors, state.conditions);
     (old, dropped)
 }
 
-/// What a learner knows of a point took days: it goes on where only what follows from it changed, such as the score.
-fn keep_learners(
+/// What a rule has learnt of a point took days: it goes on where only what follows from it changed, such as a limit.
+fn keep_learnt(
     (profile, slots): (&Profile, &mut [DetectorState]),
     (old_profile, old_slots): (&Profile, &[DetectorState]),
 ) {
-    for (detector, slot) in profile.detectors.iter().zip(slots) {
-        let Rule::Unusual(rule) = &detector.rule else { continue };
-        let learns_alike = |other: &Detector| match &other.rule {
-            Rule::Unusual(known) => {
-                (rule.mode, rule.warm_up, rule.every) == (known.mode, known.warm_up, known.every)
-                    && named(profile, &rule.learn_when) == named(old_profile, &known.learn_when)
-                    && point_of(profile, detector) == point_of(old_profile, other)
-                    && (&detector.zone, &detector.around) == (&other.zone, &other.around)
-            }
-            _ => false,
+    for (position, (detector, slot)) in profile.detectors.iter().zip(slots).enumerate() {
+        // What is usual of a point is learnt once, for all that ask for it.
+        if slot.memory().is_some() || teacher_of(profile, position).is_some() {
+            continue;
+        }
+        let learns_alike = |(other, known): &(&Detector, &DetectorState)| {
+            known.memory().is_some()
+                && point_of(profile, detector) == point_of(old_profile, other)
+                && (&detector.zone, &detector.around) == (&other.zone, &other.around)
+                && moved(old_profile, other, profile).is_some_and(|rule| detector.rule.learns_as(&rule))
         };
-        if slot.memory().is_none()
-            && let Some(position) = old_profile.detectors.iter().position(learns_alike)
-        {
-            slot.go_on_learning(rule, &old_slots[position]);
+        if let Some((_, known)) = old_profile.detectors.iter().zip(old_slots).find(learns_alike) {
+            slot.go_on_learning(&detector.rule, known);
         }
     }
+}
+
+/// The rule of a detector as the new profile would say it.
+fn moved(old_profile: &Profile, detector: &Detector, profile: &Profile) -> Option<Rule> {
+    detector.rule.moved(&|point| there(old_profile, point, profile))
+}
+
+/// Where a point of the old profile stands in the new one.
+fn there(old_profile: &Profile, point: u16, profile: &Profile) -> Option<u16> {
+    let name = &old_profile.points.get(usize::from(point))?.name;
+    let position = profile.points.iter().position(|other| other.name == *name)?;
+    u16::try_from(position).ok()
 }
 
 /// What a detector is about, by name: positions change with the profile.
@@ -113,11 +122,13 @@ fn point_of<'a>(profile: &'a Profile, detector: &Detector) -> Option<&'a Point> 
     detector.point.map(|point| &profile.points[usize::from(point)])
 }
 
-/// Whether two detectors do the same, but for the positions that they name.
-fn is_same(detector: &Detector, other: &Detector) -> bool {
-    let Detector { severity, rule, hold, count, clear_hold, during, zone, around, .. } = other;
-    (&detector.severity, &detector.rule, &detector.hold, &detector.count, &detector.clear_hold)
-        == (severity, rule, hold, count, clear_hold)
+/// Whether two detectors do the same, but for the positions that they name; `moved` is the other's rule with its points
+/// where they are now.
+fn is_same(detector: &Detector, other: &Detector, moved: Option<&Rule>) -> bool {
+    let Detector { severity, hold, count, clear_hold, during, zone, around, .. } = other;
+    Some(&detector.rule) == moved
+        && (&detector.severity, &detector.hold, &detector.count, &detector.clear_hold)
+            == (severity, hold, count, clear_hold)
         && (&detector.during, &detector.zone, &detector.around) == (during, zone, around)
 }
 

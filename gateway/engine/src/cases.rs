@@ -17,6 +17,12 @@ use crate::timers::{TimerKey, Timers};
 /// Episodes that a case names: the first, and the newest. A contact that flutters must not make it grow for ever; the
 /// alarms themselves all stay in the tables.
 const EPISODES_KEPT_MAX: usize = 100;
+/// What the case of an incident says that was over when the gateway began to look at it again.
+const LOST: (&str, &str) = (
+    "over: its alarms stand together no more since the gateway was upgraded or its inventory changed; what still stands \
+     has a case of its own",
+    "已结束：网关升级或台账变更后，其告警已不再成群；仍未解除的告警另有工单",
+);
 /// Who acted, when nobody did.
 pub(crate) const KERBSIDE: &str = "kerbside";
 
@@ -255,6 +261,15 @@ impl Cases {
         record.close_at = record.closes_by_itself(ctx);
         record.event(ctx, KERBSIDE, "the device or its condition was taken out of the inventory");
         record.schedule(ctx);
+    }
+
+    /// No incident stands behind its case any more, and its course is not known.
+    pub(crate) fn end_lost(&mut self, ctx: &mut Context<'_>, id: &str) {
+        let Some(severity) = self.get(id).filter(|case| case.standing).map(|case| case.severity) else { return };
+        let texts = (LOST.0.to_owned(), LOST.1.to_owned());
+        self.restate(id, severity, &texts);
+        self.tell(ctx, id, NoticeReason::Over, (LOST.0, ""));
+        self.clear(ctx, id);
     }
 
     /// Id, device and condition of every case, those that are over first.

@@ -74,15 +74,13 @@ impl Engine {
         };
         let (mut ctx, _) = self.case_context(at, effects);
         ctx.audit(by, action, site.hash(), &format!("{} devices", site.devices().len()));
+        self.adopt_incidents(at);
         for position in 0..self.devices.len() {
             let index = DeviceIndex(u32::try_from(position).expect("an inventory has fewer than 2^32 devices"));
             self.reconsider(index, at, effects);
         }
         self.adopt_losses(at);
-        for case_id in self.lost_incident_cases() {
-            let (mut ctx, cases) = self.case_context(at, effects);
-            cases.orphan(&mut ctx, &case_id);
-        }
+        self.end_lost_incidents(at, effects);
     }
 
     /// Catchments keep their weather by name.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kerbside_model::inventory::Device;
 use kerbside_model::profile::{Battery, Combination, Condition, Detector, Guard, GuardTest, Load, Profile, Rule};
-use kerbside_model::{DuplicateReason, MaskKind, PointReading, Severity, Timestamp};
+use kerbside_model::{Alarm, DuplicateReason, MaskKind, PointReading, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::alarms::Conditions;
@@ -207,7 +207,8 @@ impl DeviceState {
                     }
                     let trust = Trust::of(detector, &profile.conditions[usize::from(detector.condition)]);
                     let teacher = teacher_of(profile, position).and_then(|teacher| before.get(teacher));
-                    let is_class_calm = teacher.is_some() || is_class_calm(profile, position, behind);
+                    let is_class_calm = (teacher.is_some() || is_class_calm(profile, position, behind))
+                        && !would_learn_what_stands(detector, slot, conditions);
                     let view = View { profile, last, outside, at, came, is_permitted, teacher, is_class_calm };
                     let (mut verdict, is_sure) = judge(slot, detector, point, &view, trust);
                     let is_excused = |condition: &u16| conditions.alarm(usize::from(*condition)).is_some();
@@ -248,11 +249,12 @@ impl DeviceState {
     pub(crate) fn silent_at(
         &self,
         position: usize,
-        detector: &Detector,
+        profile: &Profile,
         interval: Option<Duration>,
         (clock, device): (&Clock, &Device),
     ) -> Option<Timestamp> {
-        if self.is_guarded_off(detector) {
+        let detector = &profile.detectors[position];
+        if self.is_guarded_off(profile, detector) {
             return None;
         }
         let patience = self.detectors[position].patience(&detector.rule, interval)?;
@@ -263,9 +265,10 @@ impl DeviceState {
         }
     }
 
-    /// Whether something else that must hold does not, by the last good readings.
-    fn is_guarded_off(&self, detector: &Detector) -> bool {
-        detector.when.iter().any(|guard| passes(guard, &self.last, Trust::GoodOnly) != Some(true))
+    /// Whether something else that must hold does not, by the last readings, or nobody knows.
+    fn is_guarded_off(&self, profile: &Profile, detector: &Detector) -> bool {
+        let trust = Trust::of(detector, &profile.conditions[usize::from(detector.condition)]);
+        detector.when.iter().any(|guard| passes(guard, &self.last, trust) != Some(true))
     }
 
     /// Whether a silence may be due before the timer that is set: what a rule learns makes it less patient,
@@ -277,7 +280,7 @@ impl DeviceState {
         };
         let mut changing = profile.detectors.iter().zip(&self.detectors).filter(|(detector, _)| changes(detector));
         changing.any(|(detector, slot)| {
-            let patience = slot.patience(&detector.rule, interval).filter(|_| !self.is_guarded_off(detector));
+            let patience = slot.patience(&detector.rule, interval).filter(|_| !self.is_guarded_off(profile, detector));
             let due = patience.map(|patience| self.heard_from().plus(patience));
             due.zip(self.timer).is_some_and(|(due, timer)| due < timer)
         })
@@ -352,6 +355,16 @@ fn is_class_calm(profile: &Profile, position: usize, behind: &[DetectorState]) -
     let Rule::Deviation(_) = &detector.rule else { return true };
     let mut others = profile.detectors[position + 1..].iter().zip(behind);
     others.all(|(other, slot)| !is_one_class(detector, other) || Normal::learns_in(slot.phase))
+}
+
+/// Whether a detector would take the place of a thing that is moved for the one where it rests, since its memory did not
+/// outlive an upgrade and its alarm did: a cover that lies open would be well. A permit, or whoever ends the case, says
+/// that it may learn.
+fn would_learn_what_stands(detector: &Detector, slot: &DetectorState, conditions: &Conditions) -> bool {
+    let has_open_case = |alarm: &Alarm| alarm.case_id.is_some() && alarm.suppressed.is_none();
+    matches!(detector.rule, Rule::Baseline(_))
+        && slot.has_no_place()
+        && conditions.alarm(usize::from(detector.condition)).is_some_and(has_open_case)
 }
 
 /// What a detector sees.
@@ -442,6 +455,8 @@ fn qualify(detector: &Detector, (verdict, is_good): (Verdict, bool), view: &View
     for guard in &detector.when {
         match passes(guard, view.last, trust) {
             Some(true) => {}
+            // What stands is not over because something is switched.
+            Some(false) if guard.test == GuardTest::Unchanged => return (Verdict::Between, is_good),
             Some(false) => return (Verdict::Fine, is_good),
             None => guarded = Verdict::Unknown,
         }
@@ -510,6 +525,12 @@ fn follow_rise(slot: &mut DetectorState, rule: &Rule, scratch: &Scratch, last: &
 
 /// Whether a guard's last reading passes its test; nobody knows when it is not good, and then nothing is cleared.
 fn passes(guard: &Guard, last: &LastReadings, trust: Trust) -> Option<bool> {
+    if guard.test == GuardTest::Unchanged {
+        return Some(!last.has_changed(guard.point));
+    }
+    if guard.test == GuardTest::Unknown {
+        return Some(last.usable(guard.point).is_none());
+    }
     if guard.test == GuardTest::Lost {
         let had_one = last.get(usize::from(guard.point)).is_some_and(|last| last.good_at != Timestamp::default());
         return Some(had_one && last.usable(guard.point).is_none());
@@ -522,7 +543,7 @@ fn passes(guard: &Guard, last: &LastReadings, trust: Trust) -> Option<bool> {
         GuardTest::Equals(wanted) => value == wanted,
         GuardTest::Above(limit) => value.as_number().is_some_and(|number| number >= *limit),
         GuardTest::Below(limit) => value.as_number().is_some_and(|number| number <= *limit),
-        GuardTest::Lost => false,
+        GuardTest::Lost | GuardTest::Unchanged | GuardTest::Unknown => false,
     })
 }
 

@@ -59,7 +59,7 @@ impl Engine {
             let slot = &state.detectors[position];
             sooner(slot.ripe_at(detector));
             if slot.waits_for_wrong() && !is_deaf && state.listening_since != Timestamp::default() {
-                sooner(state.silent_at(position, detector, interval, (clock, device)));
+                sooner(state.silent_at(position, profile, interval, (clock, device)));
             }
         }
         for (condition, slot) in state.conditions.iter() {
@@ -132,7 +132,7 @@ impl Engine {
             let was_active = state.detectors[position].is_active();
             if matches!(detector.rule, Rule::Silence { .. }) {
                 let watch = (self.decoders.at(profile_index).clock(), device);
-                let is_silent = state.silent_at(position, detector, interval, watch).is_some_and(|due| due <= at);
+                let is_silent = state.silent_at(position, profile, interval, watch).is_some_and(|due| due <= at);
                 let slot = &mut state.detectors[position];
                 match (is_silent && !is_deaf, slot.phase) {
                     (true, Phase::Unknown | Phase::Clear) => slot.advance(detector, Verdict::Wrong, at),

@@ -119,7 +119,12 @@ impl Engine {
         let observations = std::mem::take(Arc::make_mut(&mut effects.observations));
         let mut work =
             Work { observations: self.scratch.continue_with(observations), effects, certainty: self.certainty() };
-        for input in inputs {
+        let moments = Moments::of(now, inputs);
+        for (position, input) in inputs.iter().enumerate() {
+            if matches!(input, Input::Operator(_) | Input::Delivery(_) | Input::Platform(_)) {
+                // What was due is due: a signature calls back no call that should have been made.
+                self.serve_timers(Timestamp(moments.behind(position).0 - 1), work.effects);
+            }
             match input {
                 Input::Frame(frame) => {
                     let at = frame.received_at.min(now);
@@ -446,6 +451,38 @@ struct Heard {
     is_heard: bool,
     /// How many uplinks before it never came, where they are numbered.
     lost: Option<u64>,
+}
+
+/// Until when nothing more comes in a batch than what lies behind each input that has no time of its own. Empty for a
+/// batch of frames only.
+struct Moments {
+    now: Timestamp,
+    earliest: Vec<Timestamp>,
+}
+
+impl Moments {
+    fn of(now: Timestamp, inputs: &[Input]) -> Moments {
+        let received_at = |input: &Input| match input {
+            Input::Frame(frame) => Some(frame.received_at),
+            Input::Frames(frames) => Some(frames.received_at()),
+            _ => None,
+        };
+        let mut earliest = Vec::new();
+        if inputs.iter().any(|input| received_at(input).is_none()) {
+            let mut next = now;
+            earliest.resize(inputs.len(), now);
+            for (input, known) in inputs.iter().zip(&mut earliest).rev() {
+                next = next.min(received_at(input).unwrap_or(now));
+                *known = next;
+            }
+        }
+        Moments { now, earliest }
+    }
+
+    /// Frames behind an input may have been received before it: their device was not silent until then.
+    fn behind(&self, position: usize) -> Timestamp {
+        self.earliest.get(position).copied().unwrap_or(self.now)
+    }
 }
 
 pub(crate) struct Work<'a> {

@@ -171,6 +171,8 @@ fn guard_holds(profile: &Profile, state: &DeviceState, guard: &Guard) -> Ground 
         GuardTest::Above(limit) => (format!("must be {limit}{unit} or above"), format!("须不低于 {limit}{unit}")),
         GuardTest::Below(limit) => (format!("must be {limit}{unit} or below"), format!("须不高于 {limit}{unit}")),
         GuardTest::Lost => ("must have lost its value".to_owned(), "须已失去有效值".to_owned()),
+        GuardTest::Unknown => ("must not be known".to_owned(), "须为未知".to_owned()),
+        GuardTest::Unchanged => ("must be what it was before".to_owned(), "须与上次相同".to_owned()),
     };
     Ground {
         en: format!("{name} {test}, and is {said}{unit}"),

@@ -81,6 +81,8 @@ pub(crate) fn explain(
             GuardTest::Above(limit) => (format!("is at or above {limit}{unit}"), format!("不低于 {limit}{unit}")),
             GuardTest::Below(limit) => (format!("is at or below {limit}{unit}"), format!("不高于 {limit}{unit}")),
             GuardTest::Lost => ("has no value any more".to_owned(), "已无有效值".to_owned()),
+            GuardTest::Unknown => ("is not known".to_owned(), "未知".to_owned()),
+            GuardTest::Unchanged => ("is what it was before".to_owned(), "与上次相同".to_owned()),
         };
         english.push_str(&format!(", while {name} {test}"));
         chinese.push_str(&format!("，且{name_zh}{test_zh}"));

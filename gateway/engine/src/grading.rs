@@ -77,7 +77,7 @@ impl Engine {
                 raise(slot, &self.site.device(index).id, vocabulary::SENSOR_FAULT, severity, at, texts);
                 self.announce(index, condition, at, effects);
             }
-            None if stands && state.quality.is_mended() => {
+            None if stands && state.quality.is_mended() && !is_too_soon(profile, state, condition, at) => {
                 if let Some(alarm) = state.conditions.alarm_mut(condition) {
                     (alarm.state, alarm.updated_at, alarm.cleared_at) = (AlarmState::Cleared, at, Some(at));
                     alarm.suppressed = None;
@@ -87,6 +87,14 @@ impl Engine {
             Some(_) | None => {}
         }
     }
+}
+
+/// Whether a fault that was taken over could not have been found again yet: after an upgrade nothing is known of the
+/// readings before, and one good one does not end it.
+fn is_too_soon(profile: &Profile, state: &DeviceState, condition: usize, at: Timestamp) -> bool {
+    let is_carried = state.conditions.get(condition).is_some_and(|slot| slot.carried);
+    let patience = || profile.points.iter().map(|point| point.quality.fault.after).max().unwrap_or_default();
+    is_carried && at.since(state.listening_since) < patience()
 }
 
 /// Where a profile has the condition that only the engine finds. A detector of the profile's own goes before.

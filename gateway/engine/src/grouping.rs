@@ -373,6 +373,12 @@ impl Families {
         }
     }
 
+    /// The devices of every family of this name: what hangs on a parent or a link, or has a tag.
+    pub(crate) fn named(&self, name: &str) -> Vec<&[DeviceIndex]> {
+        let named = self.names.iter().zip(&self.lists).filter(|(known, _)| *known == name);
+        named.map(|(_, devices)| devices.as_slice()).collect()
+    }
+
     /// The name of a family, with its devices.
     pub(crate) fn at(&self, family: FamilyIndex) -> (&str, &[DeviceIndex]) {
         (&self.names[family.0 as usize], &self.lists[family.0 as usize])

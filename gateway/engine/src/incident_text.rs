@@ -84,6 +84,11 @@ pub(crate) fn summary(record: &Record, at: Timestamp) -> (String, String) {
     )
 }
 
+/// What stands beside the text of another case, in messages that have one line for it: both languages.
+pub(crate) fn in_both((en, zh): &(String, String)) -> String {
+    format!("{zh} / {en}")
+}
+
 /// Of many devices the first few, and how many there are.
 fn named(devices: &[&str], count: usize) -> (String, String) {
     if count == 0 {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use kerbside_model::id::hashed;
 use kerbside_model::incident::{GroupRule, IncidentKind, Linkage};
+use kerbside_model::inventory::Device;
 use kerbside_model::profile::Rule;
 use kerbside_model::vocabulary::{self, COVERS_OPENED, HEAVY_RAIN, MAINS_LOST, OUTAGE, SOURCE_DOWN, STORM};
 use kerbside_model::{
@@ -23,12 +24,12 @@ use crate::Engine;
 use crate::cases::KERBSIDE;
 use crate::engine::interval_of;
 use crate::grouping::{ENDED_KEPT_MAX, Ended, FamilyIndex, Record};
-use crate::incident_text::{explanation, summary};
+use crate::incident_text::{explanation, in_both, summary};
 use crate::linkage::{Area, Place};
 use crate::timers::TimerKey;
 
 /// What a storm does to drains and roads.
-const STORM_CONDITIONS: [&str; 3] = ["surcharged", "surging", "flooded"];
+pub(crate) const STORM_CONDITIONS: [&str; 3] = ["surcharged", "surging", "flooded"];
 /// What a thief does to a cover.
 const COVER_CONDITION: &str = "displaced";
 /// Nobody hears the device.
@@ -132,9 +133,7 @@ impl Engine {
         }
         let site = Arc::clone(&self.site);
         let device = site.device(index);
-        let position =
-            device.position.map(|position| kerbside_model::geo::convert(position, device.datum, Datum::Wgs84));
-        let place = Place { position, parent: &device.parent };
+        let place = place_of(device);
         let linked = self.incidents.linked(kind, &place, alarm.opened_at, rule);
         let id = linked.first().cloned().unwrap_or_else(|| {
             let parent = if device.parent.is_empty() { &device.id } else { &device.parent };
@@ -168,9 +167,7 @@ impl Engine {
         let Some(record) = self.incidents.records.get_mut(id) else { return };
         for ((device, _), member) in &members {
             let Some(index) = site.find(device) else { continue };
-            let device = site.device(index);
-            let position = device.position.map(|spot| kerbside_model::geo::convert(spot, device.datum, Datum::Wgs84));
-            record.area.add(&Place { position, parent: &device.parent }, member.raised_at, rule);
+            record.area.add(&place_of(site.device(index)), member.raised_at, rule);
         }
     }
 
@@ -200,8 +197,7 @@ impl Engine {
         if silent < quorum && cause.is_none() {
             return None;
         }
-        let periods = family.iter().filter_map(|other| interval_of(&site, site.device(*other)));
-        let quiet = periods.max().map_or(QUIET_DEFAULT, |period| period.mul_f64(QUIET_PERIODS).min(QUIET_MAX));
+        let quiet = quiet_of(&site, &family);
         let quorum = if silent < quorum { 1 } else { quorum };
         let mut outage = record(IncidentKind::Outage, (&parent, OUTAGE, SILENT), alarm, quiet, Some(quorum));
         outage.counted = silent;
@@ -256,7 +252,7 @@ impl Engine {
     }
 
     /// Puts all of a family into an incident that have its condition and are not somebody's work.
-    fn put_standing(&mut self, id: &str, family: &[DeviceIndex], condition: &str, at: Timestamp) {
+    pub(crate) fn put_standing(&mut self, id: &str, family: &[DeviceIndex], condition: &str, at: Timestamp) {
         for other in family {
             let held = self.incidents.open_of(&self.site.device(*other).id, condition);
             if held.is_some_and(|record| record.id != id) {
@@ -302,7 +298,7 @@ impl Engine {
     }
 
     /// An alarm at the parent itself that explains why its children are silent: its condition and case.
-    fn alarm_of_parent(&self, site: &Site, parent: &str) -> Option<(String, Option<String>)> {
+    pub(crate) fn alarm_of_parent(&self, site: &Site, parent: &str) -> Option<(String, Option<String>)> {
         let index = site.find(parent)?;
         let alarm = PARENT_CONDITIONS.into_iter().find_map(|condition| self.standing(index, condition))?;
         Some((alarm.condition.clone(), alarm.case_id.clone()))
@@ -396,7 +392,8 @@ impl Engine {
         if owns_case {
             cases.restate(&case_id, severity, &texts);
         }
-        cases.tell(&mut ctx, &case_id, NoticeReason::Grown, (&texts.0, if owns_case { "" } else { &texts.1 }));
+        let detail = if owns_case { String::new() } else { in_both(&texts) };
+        cases.tell(&mut ctx, &case_id, NoticeReason::Grown, (&texts.0, &detail));
     }
 
     /// What a member of an incident with a case is kept from opening a case by. Dangers to life are not. A case that a
@@ -490,8 +487,8 @@ impl Engine {
             if record.owns_case {
                 cases.restate(case_id, record.severity, &summary);
             }
-            let detail = if record.owns_case { "" } else { &summary.1 };
-            cases.tell(&mut ctx, case_id, NoticeReason::Over, (&summary.0, detail));
+            let detail = if record.owns_case { String::new() } else { in_both(&summary) };
+            cases.tell(&mut ctx, case_id, NoticeReason::Over, (&summary.0, &detail));
             if record.owns_case && is_last {
                 cases.clear(&mut ctx, case_id);
             }
@@ -605,9 +602,21 @@ pub(crate) fn new_record(
     }
 }
 
+/// For how long nothing changes in a family until its outage is over.
+pub(crate) fn quiet_of(site: &Site, family: &[DeviceIndex]) -> Duration {
+    let periods = family.iter().filter_map(|other| interval_of(site, site.device(*other)));
+    periods.max().map_or(QUIET_DEFAULT, |period| period.mul_f64(QUIET_PERIODS).min(QUIET_MAX))
+}
+
+/// Where a device stands, as incidents see it.
+pub(crate) fn place_of(device: &Device) -> Place<'_> {
+    let position = device.position.map(|spot| kerbside_model::geo::convert(spot, device.datum, Datum::Wgs84));
+    Place { position, parent: &device.parent }
+}
+
 /// So many of a family make an incident.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 0 to 1 of a number of devices")]
-fn quorum(devices: u32, share: f64, family: usize) -> usize {
+pub(crate) fn quorum(devices: u32, share: f64, family: usize) -> usize {
     let by_share = (family as f64 * share).ceil() as usize;
     by_share.max(devices as usize).max(1)
 }
@@ -616,7 +625,7 @@ fn quorum(devices: u32, share: f64, family: usize) -> usize {
 fn report_of(site: &Site, record: &Record) -> CaseReport {
     let parent = site.find(&record.parent).map(|index| site.device(index));
     let first = record.members.keys().find_map(|(device, _)| site.find(device)).map(|index| site.device(index));
-    let fallback = kerbside_model::Device::default();
+    let fallback = Device::default();
     let place = parent.or(first).unwrap_or(&fallback);
     let kind = parent.or(first).map(|device| site.profile_of(device).kind);
     let rule = site.facts().incidents.groups.iter().find(|rule| rule.becomes == record.condition);

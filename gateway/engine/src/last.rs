@@ -36,6 +36,8 @@ struct Kept {
     moment: u16,
     /// Which moment the last good one is of, counted from 1; 0 for never.
     good: u16,
+    /// The reading before it was another value.
+    changed: bool,
 }
 
 /// When a frame was taken and when it came.
@@ -67,9 +69,10 @@ impl LastReadings {
             match slot {
                 Some(kept) => {
                     (kept.quality, kept.moment, kept.good) = (*quality, moment, good);
+                    kept.changed = kept.value.is_some() && value.is_some() && kept.value != *value;
                     put(&mut kept.value, value.as_ref());
                 }
-                None => *slot = Some(Kept { value: value.clone(), quality: *quality, moment, good }),
+                None => *slot = Some(Kept { value: value.clone(), quality: *quality, moment, good, changed: false }),
             }
         }
     }
@@ -119,6 +122,11 @@ impl LastReadings {
         let kept = self.points[usize::from(point)].as_ref()?;
         let (value, _, is_good) = self.usable(point)?;
         Some((value, self.moments[usize::from(kept.moment)].received_at, is_good))
+    }
+
+    /// Whether the last reading of a point is another value than the one before it.
+    pub(crate) fn has_changed(&self, point: u16) -> bool {
+        self.points[usize::from(point)].as_ref().is_some_and(|kept| kept.changed)
     }
 
     /// The same readings for other points: each takes what was at its place before, if there is one.

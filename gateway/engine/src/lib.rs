@@ -4,6 +4,7 @@
 //! I/O, draws no random number and logs nothing. Its state survives a crash as a snapshot plus the batches after it.
 //! This crate's Cargo.toml has no tokio, no SQLite and no HTTP: that is the proof.
 
+mod adopt;
 mod again;
 mod alarms;
 mod babble;

@@ -15,8 +15,11 @@ const ZENITH_DEG: f64 = 90.833;
 const DAY_WITHOUT_POSITION: (u16, u16) = (6 * 60, 18 * 60);
 /// How exactly the beginning of the next watch is found.
 const STEP: Duration = Duration::from_secs(300);
+/// ... within two days; further away, such as behind a polar night, to the hour.
+const STEPS_FINE: u32 = 2 * 288;
+const HOUR: Duration = Duration::from_secs(3_600);
 /// A watch that does not begin within a year never does.
-const STEPS_MAX: u32 = 366 + 2 * 288;
+const STEPS_MAX: u32 = STEPS_FINE + 366 * 24;
 const MINUTES_OF_DAY: i64 = 1_440;
 
 /// Tells the hour for the detectors of a profile; none of its detectors asks when there is no zone.
@@ -55,13 +58,13 @@ impl Clock {
         position: Option<(f64, f64)>,
     ) -> Option<Timestamp> {
         let mut at = from;
-        for _ in 0..STEPS_MAX {
+        for step in 0..STEPS_MAX {
             let local = self.local(at, position)?;
             if local.is_within(during) {
                 return Some(at);
             }
             at = if local.is_day_within(during) {
-                at.plus(STEP)
+                at.plus(if step < STEPS_FINE { STEP } else { HOUR })
             } else {
                 let rest = MINUTES_OF_DAY - i64::from(local.moment.minute);
                 Timestamp((at.0 / 60_000 + rest) * 60_000)
@@ -187,6 +190,37 @@ mod tests {
         // 2026-11-21 is a Saturday.
         assert_eq!(next("2026-11-21T03:00:00Z"), Timestamp::parse("2026-11-23T00:00:00Z"));
         assert_eq!(next("2026-11-23T00:30:00Z"), Timestamp::parse("2026-11-23T00:30:00Z"));
+    }
+
+    #[test]
+    fn a_watch_by_day_waits_for_the_end_of_the_polar_night() {
+        let by_day = During { light: Some(Light::Day), ..During::default() };
+        let tromsoe = Some((18.96, 69.65));
+        let from = Timestamp::parse("2026-12-01T00:00:00Z").unwrap();
+        let begins = clock().next_watch(&by_day, from, tromsoe).unwrap();
+        // The sun comes back on 15 January (published tables).
+        let expected =
+            Timestamp::parse("2027-01-13T00:00:00Z").unwrap()..Timestamp::parse("2027-01-17T00:00:00Z").unwrap();
+        assert!(expected.contains(&begins), "{begins}");
+        // A watch on no day of the week never begins.
+        let never = During { hours: Some((0, 1)), weekdays: Some(0), ..During::default() };
+        assert_eq!(clock().next_watch(&never, from, None), None);
+    }
+
+    #[test]
+    fn a_zone_of_half_hours_and_a_change_of_the_clock_leave_a_watch_where_its_hours_are() {
+        let nights = During { hours: Some((120, 240)), weekdays: None, months: None, light: None };
+        for (zone, from, expected) in [
+            ("Asia/Kolkata", "2026-03-01T00:00:00Z", "2026-03-01T20:30:00Z"),
+            ("Asia/Kathmandu", "2026-03-01T00:00:00Z", "2026-03-01T20:15:00Z"),
+            // Berlin has no two o'clock on 29 March 2026, and two of them on 25 October.
+            ("Europe/Berlin", "2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z"),
+            ("Europe/Berlin", "2026-10-24T23:30:00Z", "2026-10-25T00:00:00Z"),
+        ] {
+            let clock = Clock { zone: Zone::named(zone), asks_for_light: false };
+            let begins = clock.next_watch(&nights, Timestamp::parse(from).unwrap(), None);
+            assert_eq!(begins, Timestamp::parse(expected), "{zone}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::walk::Walk;
 use crate::weather::Catchment;
 
 /// Counts up with every change of what a snapshot holds or of what the engine would make of a stored batch.
-pub const ENGINE_VERSION: u32 = 7;
+pub const ENGINE_VERSION: u32 = 8;
 
 /// A snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]

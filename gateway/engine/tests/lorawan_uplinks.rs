@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+mod shelf;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +14,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kerbside_engine::decode::{Decoder, Message, Scratch};
 use kerbside_engine::sample::{SingleFrame, decode_single};
-use kerbside_model::document::Problems;
 use kerbside_model::envelope::EnvelopeFormat;
 use kerbside_model::inventory::Device;
-use kerbside_model::profile::{PayloadFormat, Profile, parse_profile_text};
+use kerbside_model::profile::{PayloadFormat, Profile};
 use kerbside_model::{Flag, Payload, PointReading, Timestamp, UndecodedReason};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -60,10 +61,7 @@ fn repository() -> PathBuf {
 }
 
 fn profile(name: &str) -> Arc<Profile> {
-    let path = repository().join(format!("device-profiles/{name}.yaml"));
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let profile = parse_profile_text(name, &text, &Problems::default());
-    Arc::new(profile.unwrap_or_else(|| panic!("{name} does not parse")))
+    Arc::new(shelf::profile(name))
 }
 
 fn bytes_of(hex: &str) -> Bytes {

@@ -11,8 +11,11 @@ mod inventory;
 mod json;
 mod link;
 mod mqtt;
+mod profiles;
+mod rain;
 mod recording;
 mod registers;
+mod rules;
 mod sparkplug;
 mod street;
 mod topics;
@@ -25,8 +28,11 @@ pub use inventory::inventory;
 pub use json::json;
 pub use link::link;
 pub use mqtt::mqtt;
+pub use profiles::profiles;
+pub use rain::rain;
 pub use recording::recording;
 pub use registers::registers;
+pub use rules::rules;
 pub use sparkplug::sparkplug;
 pub use topics::topics;
 
@@ -34,7 +40,7 @@ pub use topics::topics;
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its corpus and of its program in `fuzz/`.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("batch", batch),
     ("codec", codec),
     ("binary", binary),
@@ -45,8 +51,11 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("json", json),
     ("link", link),
     ("mqtt", mqtt),
+    ("profiles", profiles),
+    ("rain", rain),
     ("recording", recording),
     ("registers", registers),
+    ("rules", rules),
     ("sparkplug", sparkplug),
     ("topics", topics),
 ];

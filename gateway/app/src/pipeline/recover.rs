@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kerbside_engine::Engine;
+use kerbside_engine::{ENGINE_VERSION, Engine, RestoreError};
 use kerbside_model::{FrameAgain, GatewayCondition, Input, Severity, Site, StoredInput, Timestamp};
 use kerbside_runtime::Chain;
 use kerbside_store::{AuditQuery, SalvageReport, Snapshot, Store, StoreError, StoredBatch};
@@ -24,7 +24,7 @@ pub(super) enum ReplayError {
     #[error("read the store")]
     Store(#[source] StoreError),
     #[error("read the snapshot")]
-    Snapshot(#[source] kerbside_engine::RestoreError),
+    Snapshot(#[source] RestoreError),
     #[error("find the site {0} that a batch or snapshot names")]
     UnknownSite(String),
     #[error("find batch {0}: the batches after the snapshot have a hole")]
@@ -118,6 +118,11 @@ pub(super) fn replay(store: &Store, site: &Arc<Site>, last: u64) -> Result<(Engi
 }
 
 fn from_snapshot(store: &Store, snapshot: &Snapshot) -> Result<(Engine, u64), ReplayError> {
+    let found = snapshot.engine_version;
+    if found != ENGINE_VERSION {
+        // Its site has the shape of then as well, and is not worth a look.
+        return Err(ReplayError::Snapshot(RestoreError::Version { found }));
+    }
     let site = stored_site(store, &snapshot.site_hash)?;
     let engine = Engine::restore(site, snapshot.engine_version, &snapshot.body).map_err(ReplayError::Snapshot)?;
     Ok((engine, snapshot.sequence))
@@ -229,7 +234,7 @@ mod tests {
         drop(engine.step(Timestamp(1), &[]));
         for number in 0..6_u64 {
             let snapshot = (number == 0).then(|| NewSnapshot {
-                engine_version: kerbside_engine::ENGINE_VERSION,
+                engine_version: ENGINE_VERSION,
                 site_hash: site.hash().to_owned(),
                 body: engine.snapshot(),
             });

@@ -5,6 +5,11 @@ use std::sync::Arc;
 use kerbside_model::profile::{Point, Range, RawValue, ValueType};
 use kerbside_model::{Cause, PointReading, Quality, Value};
 
+/// Nothing on a street is measured beyond this, whatever its unit, and no number of 64 bits is. The largest number of
+/// single precision (3.4e38) is what devices send for "no value": learnt once it would stay in a mean for ever, and
+/// beyond it a mean, which is kept in single precision, would be no number any more.
+const MAGNITUDE_MAX: f64 = 1e30;
+
 /// A value as the device sent it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Raw<'a> {
@@ -157,7 +162,7 @@ impl Converter {
             return PointReading { point, value: None, quality: Quality::bad(Cause::Type) };
         }
         let inside = self.range.is_none_or(|range| (range.min..=range.max).contains(&number));
-        let quality = if inside { Quality::GOOD } else { Quality::bad(Cause::Range) };
+        let quality = if inside && number.abs() <= MAGNITUDE_MAX { Quality::GOOD } else { Quality::bad(Cause::Range) };
         PointReading { point, value: Some(Value::Number(number)), quality }
     }
 

@@ -1,5 +1,5 @@
-//! The end of a battery: by the charge that messages and sleep have taken, by the lowest voltage of its days, and by
-//! the knee of a cell that is flat until then. The first of them counts.
+//! The end of a battery: by the charge that messages and sleep have taken, by the lowest voltage of its days that two
+//! readings say, and by the knee of a cell that is flat until then. The first of them counts.
 
 use std::time::Duration;
 
@@ -26,6 +26,11 @@ const HOURS_OF_DAY: f64 = 24.0;
 const ROOM_C: f64 = 20.0;
 /// A fall is seen by the days of a week.
 const WEEK_DAYS: f64 = 7.0;
+/// A reading so soon after another is of a cell that has not rested since: a radio that sends again and again pulls it
+/// down. By judgement; a lithium thionyl chloride cell is back within seconds to minutes.
+const REST: Duration = Duration::from_secs(600);
+/// A new battery is compared with the middle of so many days before.
+const DAYS_BEFORE: usize = 3;
 
 /// What is known of the battery of one device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,8 +39,8 @@ pub(crate) struct Cells {
     days: Days,
     /// Days running whose lowest value was below the knee.
     low_days: u8,
-    /// The last day that was looked at for the knee and for a new battery, with its lowest value.
-    seen: Option<(i32, f32)>,
+    /// The last day that was looked at for the knee and for a new battery.
+    seen: Option<i32>,
     /// Since when its messages are counted; 0 before the first one.
     since: Timestamp,
     messages: u32,
@@ -49,6 +54,8 @@ pub(crate) struct Cells {
     temperature: Option<f32>,
     /// It was replaced, so it is fine until something else is known.
     is_new: bool,
+    /// The last reading after rest, at room temperature, with when it was observed.
+    rested: Option<(Timestamp, f32)>,
 }
 
 /// A message of a device, as far as its battery is concerned.
@@ -103,19 +110,17 @@ impl Cells {
     /// A new battery: what was counted and seen was of the old one.
     fn begin_anew(&mut self, since: Timestamp, day: i32) {
         let daily = std::mem::take(&mut self.daily);
-        let (put_in, temperature) = (self.put_in, self.temperature);
-        *self = Cells { since, day: (day, 0), daily, put_in, temperature, is_new: true, ..Cells::default() };
+        let Cells { put_in, temperature, rested, .. } = *self;
+        *self = Cells { since, day: (day, 0), daily, put_in, temperature, is_new: true, rested, ..Cells::default() };
     }
 
     /// Takes a voltage, or how much is left, and says whether the end is near.
     pub(super) fn judge(&mut self, rule: &Battery, number: f64, sight: &Sight<'_>) -> Verdict {
         let Some(local) = sight.local else { return Verdict::Unknown };
-        let corrected = match (&rule.temperature, self.temperature) {
-            (Some(warmth), Some(temperature)) => number + warmth.per_degree * (ROOM_C - f64::from(temperature)),
-            _ => number,
-        };
-        if sight.is_to_learn {
-            self.days.take(&rule.course, corrected as f32, local);
+        if sight.is_to_learn
+            && let Some(firm) = self.confirmed(rule, number, sight.observed_at)
+        {
+            self.days.take(&rule.course, firm, local);
             self.look_at_yesterday(rule, sight.observed_at, local.moment.day);
         }
         let today = local.moment.day;
@@ -137,19 +142,35 @@ impl Cells {
         }
     }
 
+    /// What two readings after rest say of the cell at room temperature: the higher of them. A cell sags when the radio
+    /// sends with all its power, once in fifty messages and by up to half a volt; one that ends is low again in the next.
+    /// `None` for a reading too soon after the one before.
+    fn confirmed(&mut self, rule: &Battery, number: f64, at: Timestamp) -> Option<f32> {
+        let corrected = match (&rule.temperature, self.temperature) {
+            (Some(warmth), Some(temperature)) => number + warmth.per_degree * (ROOM_C - f64::from(temperature)),
+            _ => number,
+        } as f32;
+        match self.rested {
+            Some((before, _)) if before <= at && at.since(before) < REST => None,
+            known => {
+                self.rested = Some((at, corrected));
+                Some(known.map_or(corrected, |(_, before)| before.max(corrected)))
+            }
+        }
+    }
+
     /// Counts low days, and notices a new battery, when a day is over.
     fn look_at_yesterday(&mut self, rule: &Battery, at: Timestamp, today: i32) {
         let Some((day, low)) = self.days.last() else { return };
-        let before = self.seen.filter(|(seen, _)| *seen != day);
-        if self.seen.is_some() && before.is_none() {
+        if self.seen == Some(day) {
             return;
         }
-        if let (Some((_, before)), Some(fresh)) = (before, rule.fresh)
+        if let (Some(before), Some(fresh)) = (self.days.middle_before_last(DAYS_BEFORE), rule.fresh)
             && f64::from(low - before) >= fresh
         {
             self.begin_anew(at, today);
         }
-        self.seen = Some((day, low));
+        self.seen = Some(day);
         let is_low = rule.knee.is_some_and(|knee| f64::from(low) < knee.below);
         self.low_days = if is_low { self.low_days.saturating_add(1) } else { 0 };
     }
@@ -162,7 +183,11 @@ impl Cells {
             -f64::from(slope.middle) * f64::from(slope.days) >= rule.course.total
         });
         let falls = self.days.slope().map_or(0.0, |slope| -f64::from(slope.middle) * WEEK_DAYS);
-        let is_at_knee = rule.knee.is_some_and(|knee| self.low_days >= knee.days || falls >= knee.falls_per_week);
+        let is_at_knee = rule.knee.is_some_and(|knee| {
+            // A day that is low counts before it is over.
+            let is_low = self.days.lowest_on(today).is_some_and(|low| f64::from(low) < knee.below);
+            self.low_days.saturating_add(u8::from(is_low)) >= knee.days || falls >= knee.falls_per_week
+        });
         let charge = rule.charge.and_then(|charge| self.charge_ends(&charge, at, today));
         Outlook {
             voltage: slope.and_then(|slope| slope.arrival(limit)),
@@ -198,7 +223,8 @@ impl Cells {
     pub(super) fn forget_future(&mut self, now: Timestamp, today: i32) {
         self.days.forget_future(today);
         self.since = self.since.min(now);
-        self.seen = self.seen.filter(|(day, _)| *day <= today);
+        self.seen = self.seen.filter(|day| *day <= today);
+        self.rested = self.rested.filter(|(at, _)| *at <= now);
         self.day.0 = self.day.0.min(today);
     }
 }

@@ -105,6 +105,19 @@ impl Days {
         self.values.last().copied()
     }
 
+    /// The lowest reading of a day that is not over yet.
+    pub(super) fn lowest_on(&self, day: i32) -> Option<f32> {
+        self.today.as_ref().filter(|today| today.day == day).map(|today| today.low)
+    }
+
+    /// The middle one of up to so many days before the last one; the higher one of two.
+    pub(super) fn middle_before_last(&self, days: usize) -> Option<f32> {
+        let (_, before) = self.values.split_last()?;
+        let mut before: Vec<f32> = before.iter().rev().take(days).map(|(_, value)| *value).collect();
+        before.sort_unstable_by(f32::total_cmp);
+        before.get(before.len() / 2).copied()
+    }
+
     fn slope_now(&self, rule: &Trend) -> Option<Slope> {
         let enough = usize::from((rule.days / 2).max(TREND_DAYS_MIN));
         if self.values.len() < enough {

@@ -11,6 +11,7 @@ mod heartbeat;
 mod load;
 mod losses;
 mod normal;
+mod reference;
 mod rest;
 mod shift;
 mod spikes;
@@ -21,7 +22,7 @@ mod upkeep;
 
 use std::time::Duration;
 
-use kerbside_model::profile::{Approach, BehindPermit, Detector, Jump, Load, Rise, Rule, Side, Unusual};
+use kerbside_model::profile::{BehindPermit, Detector, Jump, Load, Rise, Rule, Side};
 use kerbside_model::{Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,7 @@ pub(crate) use self::heartbeat::Heartbeat;
 pub(crate) use self::load::{LoadTable, Setting};
 pub(crate) use self::losses::Gaps;
 pub(crate) use self::normal::Normal;
+pub(crate) use self::reference::Reference;
 pub(crate) use self::rest::Rest;
 pub(crate) use self::shift::Creep;
 pub(crate) use self::spikes::SpikeTimes;
@@ -41,13 +43,6 @@ pub(crate) use self::track::Track;
 pub(crate) use self::unusual::Watcher;
 use crate::local::Local;
 
-/// What stands still within this share of its height after a jump is a box: a parked car, rubbish, snow from a plough
-/// (the filter of FloodNet, New York, takes 5 % as well).
-const BOX_VARIATION: f64 = 0.05;
-/// ... and within this share of the least jump, since low boxes are in the noise of the sensor.
-const BOX_NOISE: f64 = 0.2;
-/// Reports that are so far apart see nothing twice that passes by: queues of traffic last for some minutes.
-const APART: Duration = Duration::from_secs(600);
 const DAY_MS: i64 = 86_400_000;
 
 /// What one reading says.
@@ -82,23 +77,25 @@ pub(crate) enum Phase {
     Doubted,
 }
 
-/// What a rule remembers that looks at more than one reading.
+/// What a rule remembers that looks at more than one reading. Each kind takes as much as it needs, and 16 bytes here: most
+/// devices have several of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Memory {
-    Track(Track),
-    Silence(Heartbeat, Track),
-    Normal(Normal),
-    Days(Days),
-    Rest(Rest),
+    Reference(Box<Reference>),
+    Track(Box<Track>),
+    Silence(Box<(Heartbeat, Track)>),
+    Normal(Box<Normal>),
+    Days(Box<Days>),
+    Rest(Box<Rest>),
     Cells(Box<Cells>),
     Gaps(Gaps),
-    Amount(Amassed),
-    Flaps(Flaps),
-    Creep(Creep),
+    Amount(Box<Amassed>),
+    Flaps(Box<Flaps>),
+    Creep(Box<Creep>),
     Unusual(Box<Watcher>),
     Tally(Box<Tally>),
-    Spikes(SpikeTimes),
-    Load(LoadTable),
+    Spikes(Box<SpikeTimes>),
+    Load(Box<LoadTable>),
 }
 
 /// When a reading was taken, and whether it is one to learn from.
@@ -120,18 +117,10 @@ pub(crate) struct DetectorState {
     pub(crate) unsupported: bool,
     /// Wrong readings running, while rising; readings on the way to the limit, while clear.
     pub(crate) count: u16,
-    /// The reading before, of a rate that leaves jumps out; the reading before the reference, of a limit with a way to it.
-    previous: f32,
-    /// When that was observed; 0 for none.
-    previous_at: Timestamp,
     /// When the phase began.
     pub(crate) since: Timestamp,
-    /// The value that rate, flat line and jumps compare with.
-    reference: f64,
-    /// When the reference was observed; 0 for none.
-    reference_at: Timestamp,
     /// More, where the rule needs it; `None` until its first reading.
-    memory: Option<Box<Memory>>,
+    memory: Option<Memory>,
     /// Whether the last reading was beyond the rule's limit, whatever else must hold; `None` when nobody knows.
     beyond: Option<bool>,
 }
@@ -168,24 +157,12 @@ impl DetectorState {
             Rule::Battery(_) | Rule::Amount(_) | Rule::Flapping(_) | Rule::Shift(_) => {
                 self.judge_count(rule, value, sight)
             }
-            Rule::Threshold { side, raise, clear, approach } => match (value.as_number(), approach) {
-                (Some(number), None) => threshold(*side, *raise, *clear, number),
-                (Some(number), Some(approach)) => {
-                    self.approached((*side, *raise, *clear), approach, number, observed_at)
-                }
-                (None, _) => Verdict::Unknown,
-            },
-            Rule::Rate { side, raise, clear, per, gap_max, jump } => match value.as_number() {
-                Some(number) => {
-                    self.leave_out_jump(jump.as_ref(), number, observed_at);
-                    self.rate((*side, *raise, *clear), *per, *gap_max, number, observed_at)
-                }
-                None => Verdict::Unknown,
-            },
-            Rule::Flatline { tolerance, duration } => match value.as_number() {
-                Some(number) => self.flatline(*tolerance, *duration, number, observed_at),
-                None => Verdict::Unknown,
-            },
+            Rule::Threshold { side, raise, clear, approach: None } => {
+                value.as_number().map_or(Verdict::Unknown, |number| threshold(*side, *raise, *clear, number))
+            }
+            Rule::Threshold { approach: Some(_), .. } | Rule::Rate { .. } | Rule::Flatline { .. } => {
+                value.as_number().map_or(Verdict::Unknown, |number| self.judge_step(rule, number, observed_at))
+            }
             Rule::Forecast(_)
             | Rule::Deviation(_)
             | Rule::Trend(_)
@@ -195,6 +172,28 @@ impl DetectorState {
                 Some(number) => self.judge_course(rule, number, sight),
                 None => Verdict::Unknown,
             },
+        }
+    }
+
+    /// The same, of rules that compare with an earlier reading.
+    fn judge_step(&mut self, rule: &Rule, number: f64, at: Timestamp) -> Verdict {
+        let DetectorState { phase, count, memory, .. } = self;
+        let Memory::Reference(reference) = memory_for(memory, rule) else { return Verdict::Unknown };
+        match rule {
+            Rule::Threshold { side, raise, clear, approach: Some(approach) } => {
+                let (verdict, is_seen_twice) =
+                    reference.approached((*side, *raise, *clear), approach, (number, at), *phase);
+                if is_seen_twice {
+                    *count = (*count).max(1);
+                }
+                verdict
+            }
+            Rule::Rate { side, raise, clear, per, gap_max, jump } => {
+                reference.leave_out_jump(jump.as_ref(), number, at);
+                reference.rate((*side, *raise, *clear), (*per, *gap_max), (number, at), *phase)
+            }
+            Rule::Flatline { tolerance, duration } => reference.flatline(*tolerance, *duration, number, at),
+            _ => Verdict::Unknown,
         }
     }
 
@@ -214,7 +213,7 @@ impl DetectorState {
             (Rule::Trend(trend), Memory::Days(days), _)
                 if sight.is_permitted && trend.behind_permit == BehindPermit::Anew =>
             {
-                *days = Days::default();
+                **days = Days::default();
                 Verdict::Unknown
             }
             (Rule::Trend(trend), Memory::Days(days), Some(local)) => {
@@ -247,19 +246,7 @@ impl DetectorState {
 
     /// The memory that a rule needs; a new one where it has none.
     fn memory_for(&mut self, rule: &Rule) -> &mut Memory {
-        self.memory.get_or_insert_with(|| {
-            Box::new(match rule {
-                Rule::Deviation(_) => Memory::Normal(Normal::default()),
-                Rule::Trend(_) => Memory::Days(Days::default()),
-                Rule::Baseline(_) => Memory::Rest(Rest::default()),
-                Rule::Frequency(_) => Memory::Tally(Box::default()),
-                Rule::Unusual(unusual) => Memory::Unusual(Box::new(Watcher::new(unusual))),
-                Rule::Spike(_) => Memory::Spikes(SpikeTimes::default()),
-                Rule::Load(_) => Memory::Load(LoadTable::default()),
-                Rule::Silence { .. } => Memory::Silence(Heartbeat::default(), Track::default()),
-                _ => upkeep::memory_of(rule).unwrap_or_else(|| Memory::Track(Track::default())),
-            })
-        })
+        memory_for(&mut self.memory, rule)
     }
 
     /// Compares with what another detector has learnt of the same point.
@@ -288,28 +275,39 @@ impl DetectorState {
     }
 
     /// Takes over what was learnt by a detector of an earlier profile that learnt the same point in the same way.
-    pub(crate) fn go_on_learning(&mut self, rule: &Unusual, known: &DetectorState) {
-        if let Some(Memory::Unusual(watcher)) = known.memory() {
-            self.memory = Some(Box::new(Memory::Unusual(Box::new(watcher.judging_by(rule)))));
+    pub(crate) fn go_on_learning(&mut self, rule: &Rule, known: &DetectorState) {
+        self.memory = match (rule, known.memory()) {
+            (Rule::Unusual(unusual), Some(Memory::Unusual(watcher))) => {
+                Some(Memory::Unusual(Box::new(watcher.judging_by(unusual))))
+            }
+            (_, memory) => memory.cloned(),
+        };
+    }
+
+    /// Whether it has no place yet from which a movement counts, and no permit says that it may learn one.
+    pub(crate) fn has_no_place(&self) -> bool {
+        match self.memory() {
+            Some(Memory::Rest(rest)) => rest.has_no_place(),
+            _ => true,
         }
     }
 
     pub(crate) fn memory(&self) -> Option<&Memory> {
-        self.memory.as_deref()
+        self.memory.as_ref()
     }
 
     /// Notes a report of the device, for the silence that follows it.
     pub(crate) fn hear(&mut self, rule: &Rule, at: Timestamp, listening_since: Timestamp) {
         let Rule::Silence { habit: Some(_), .. } = rule else { return };
-        if let Memory::Silence(heartbeat, _) = self.memory_for(rule) {
-            heartbeat.take(at, listening_since);
+        if let Memory::Silence(known) = self.memory_for(rule) {
+            known.0.take(at, listening_since);
         }
     }
 
     /// Notes a reading of the point whose rise makes silence count.
     pub(crate) fn follow(&mut self, rule: &Rule, rise: &Rise, number: f64, observed_at: Timestamp) {
-        if let Memory::Silence(_, track) = self.memory_for(rule) {
-            track.follow(rise, number, observed_at);
+        if let Memory::Silence(known) = self.memory_for(rule) {
+            known.1.follow(rise, number, observed_at);
         }
     }
 
@@ -317,15 +315,15 @@ impl DetectorState {
     pub(crate) fn patience(&self, rule: &Rule, interval: Option<Duration>) -> Option<Duration> {
         let Rule::Silence { after, missed, habit, rise } = rule else { return None };
         let known = match self.memory() {
-            Some(Memory::Silence(heartbeat, track)) => Some((heartbeat, track)),
+            Some(Memory::Silence(known)) => Some(known),
             _ => None,
         };
         if let Some(rise) = rise
-            && known.is_none_or(|(_, track)| track.risen() < rise.by)
+            && known.is_none_or(|known| known.1.risen() < rise.by)
         {
             return None;
         }
-        let learnt = habit.as_ref().zip(known).and_then(|(habit, (heartbeat, _))| heartbeat.patience(habit));
+        let learnt = habit.as_ref().zip(known).and_then(|(habit, known)| known.0.patience(habit));
         learnt.or(*after).or_else(|| interval.map(|interval| interval.mul_f64(*missed)))
     }
 
@@ -334,18 +332,18 @@ impl DetectorState {
         self.since = self.since.min(now);
         // A day later than by any zone on earth.
         let today = i32::try_from(now.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX).saturating_add(1);
-        match self.memory.as_deref_mut() {
+        match &mut self.memory {
             None => {}
             Some(Memory::Track(track)) => track.forget_future(now),
-            Some(Memory::Silence(heartbeat, track)) => {
-                heartbeat.forget_future(now);
-                track.forget_future(now);
+            Some(Memory::Silence(known)) => {
+                known.0.forget_future(now);
+                known.1.forget_future(now);
             }
             Some(Memory::Normal(normal)) => normal.forget_future(today),
             Some(Memory::Days(days)) => days.forget_future(today),
             Some(Memory::Rest(rest)) => rest.forget_future(now),
             Some(Memory::Cells(cells)) => cells.forget_future(now, today),
-            Some(Memory::Gaps(_)) => {}
+            Some(Memory::Gaps(_) | Memory::Reference(_)) => {}
             Some(Memory::Amount(sum)) => sum.forget_future(now),
             Some(Memory::Flaps(flaps)) => flaps.forget_future(now),
             Some(Memory::Creep(creep)) => creep.forget_future(today),
@@ -357,140 +355,12 @@ impl DetectorState {
         }
     }
 
-    /// A jump is no change of what is measured: behind it the comparison begins anew.
-    fn leave_out_jump(&mut self, jump: Option<&Jump>, number: f64, observed_at: Timestamp) {
-        let Some(jump) = jump else { return };
-        let step = number - f64::from(self.previous);
-        let elapsed_ms = observed_at.0.saturating_sub(self.previous_at.0);
-        let is_first = self.previous_at == Timestamp::default() || elapsed_ms < 0;
-        #[expect(clippy::cast_possible_truncation, reason = "jumps are told from changes, not measured")]
-        let previous = number as f32;
-        (self.previous, self.previous_at) = (previous, observed_at);
-        if !is_first && step.abs() > jump_limit(jump, elapsed_ms) {
-            self.remember(number, observed_at);
-        }
-    }
-
-    /// Compares with a reference that is at least `per` old, so that two readings a second apart do not make a
-    /// millimetre of noise a flood; a change that is already too large within `per` counts at once.
-    fn rate(
-        &mut self,
-        (side, raise, clear): (Side, f64, f64),
-        per: Duration,
-        gap_max: Duration,
-        number: f64,
-        observed_at: Timestamp,
-    ) -> Verdict {
-        let elapsed_ms = observed_at.0.saturating_sub(self.reference_at.0);
-        let is_first = self.reference_at == Timestamp::default() || observed_at < self.reference_at;
-        if is_first || elapsed_ms > milliseconds(gap_max) {
-            self.remember(number, observed_at);
-            return Verdict::Unknown;
-        }
-        let change = match side {
-            Side::Above => number - self.reference,
-            Side::Below => self.reference - number,
-            Side::Either => (number - self.reference).abs(),
-        };
-        let per_ms = milliseconds(per);
-        let rate = change * per_ms as f64 / elapsed_ms.max(1) as f64;
-        if elapsed_ms < per_ms {
-            // Too soon to say that all is well; but what has come back was a blip, and readings running do not run on.
-            let has_come_back = self.phase == Phase::Rising && rate <= clear;
-            return match (change >= raise, has_come_back) {
-                (true, _) => Verdict::Wrong,
-                (false, true) => Verdict::Between,
-                (false, false) => Verdict::Unknown,
-            };
-        }
-        self.remember(number, observed_at);
-        threshold(Side::Above, raise, clear, rate)
-    }
-
-    /// A limit to which there is a way. What stands is not doubted any more.
-    fn approached(
-        &mut self,
-        (side, raise, clear): (Side, f64, f64),
-        approach: &Approach,
-        number: f64,
-        observed_at: Timestamp,
-    ) -> Verdict {
-        let verdict = threshold(side, raise, clear, number);
-        let towards = if side == Side::Below { -1.0 } else { 1.0 };
-        let (before, elapsed_ms) = (self.reference, observed_at.0.saturating_sub(self.reference_at.0));
-        let is_first = self.reference_at == Timestamp::default() || elapsed_ms < 0;
-        let earlier = f64::from(self.previous);
-        #[expect(clippy::cast_possible_truncation, reason = "it tells whether it rose, and measures nothing")]
-        let known = if is_first { number } else { before } as f32;
-        self.previous = known;
-        let is_on_the_way = (number - approach.from) * towards >= 0.0;
-        if is_first || self.is_active() || !is_on_the_way {
-            self.remember(number, observed_at);
-            return if is_on_the_way && verdict != Verdict::Wrong && !self.is_active() {
-                Verdict::Near
-            } else {
-                verdict
-            };
-        }
-        // Where something stands already, something else may go.
-        let was_doubted = self.phase == Phase::Doubted;
-        let step = if was_doubted { (number - before).abs() } else { (number - before) * towards };
-        // Between reports that are far apart anything may park: where none of them saw it rise on the way to the limit, or
-        // nearly to it, a jump is no larger for the time.
-        let least_noise = approach.jump.over * BOX_NOISE;
-        let is_at_limit = (number - raise) * towards >= -least_noise;
-        let has_come = (before - approach.from) * towards >= 0.0 && (before - earlier) * towards >= least_noise;
-        let has_leapt = !was_doubted && is_at_limit && !has_come;
-        let limit = if has_leapt { approach.jump.over } else { jump_limit(&approach.jump, elapsed_ms) };
-        let has_jumped = step > limit;
-        let noise = (before.abs() * BOX_VARIATION).max(least_noise);
-        if was_doubted && !has_jumped && (number - before).abs() <= noise {
-            // The reference stays where it jumped to, so that slow creeping is movement as well.
-            self.reference_at = observed_at;
-            return Verdict::Doubtful;
-        }
-        self.remember(number, observed_at);
-        if was_doubted && elapsed_ms >= milliseconds(APART) {
-            // Traffic is gone within this time: what moved and is still there has been seen twice.
-            self.count = self.count.max(1);
-        }
-        match verdict {
-            _ if has_jumped => Verdict::Doubtful,
-            Verdict::Wrong => Verdict::Wrong,
-            _ => Verdict::Near,
-        }
-    }
-
-    fn flatline(&mut self, tolerance: f64, duration: Duration, number: f64, observed_at: Timestamp) -> Verdict {
-        if self.reference_at == Timestamp::default() || observed_at < self.reference_at {
-            self.remember(number, observed_at);
-            return Verdict::Unknown;
-        }
-        let before_at = std::mem::replace(&mut self.previous_at, observed_at).max(self.reference_at);
-        if (number - self.reference).abs() > tolerance {
-            self.remember(number, observed_at);
-            return Verdict::Fine;
-        }
-        // Nobody looked for as long as the line should be flat, such as after a link was down for a day.
-        if observed_at.0.saturating_sub(before_at.0) >= milliseconds(duration) {
-            self.remember(number, observed_at);
-            return Verdict::Between;
-        }
-        if observed_at.0.saturating_sub(self.reference_at.0) >= milliseconds(duration) {
-            Verdict::Wrong
-        } else {
-            Verdict::Between
-        }
-    }
-
-    fn remember(&mut self, number: f64, observed_at: Timestamp) {
-        self.reference = number;
-        self.reference_at = observed_at;
-    }
-
     /// How long the value has not moved, for explanations of a flat line.
     pub(crate) fn reference_at(&self) -> Timestamp {
-        self.reference_at
+        match &self.memory {
+            Some(Memory::Reference(reference)) => reference.at(),
+            _ => Timestamp::default(),
+        }
     }
 
     /// Moves on with a verdict that was reached at `at`.
@@ -574,6 +444,22 @@ impl DetectorState {
         let often_enough = self.count >= detector.count.max(1) && !self.unsupported;
         (self.phase == Phase::Rising && often_enough).then(|| self.since.plus(detector.hold))
     }
+}
+
+/// The memory that a rule needs; a new one where it has none.
+fn memory_for<'a>(memory: &'a mut Option<Memory>, rule: &Rule) -> &'a mut Memory {
+    memory.get_or_insert_with(|| match rule {
+        Rule::Deviation(_) => Memory::Normal(Box::default()),
+        Rule::Trend(_) => Memory::Days(Box::default()),
+        Rule::Baseline(_) => Memory::Rest(Box::default()),
+        Rule::Frequency(_) => Memory::Tally(Box::default()),
+        Rule::Unusual(unusual) => Memory::Unusual(Box::new(Watcher::new(unusual))),
+        Rule::Spike(_) => Memory::Spikes(Box::default()),
+        Rule::Load(_) => Memory::Load(Box::default()),
+        Rule::Silence { .. } => Memory::Silence(Box::default()),
+        Rule::Threshold { .. } | Rule::Rate { .. } | Rule::Flatline { .. } => Memory::Reference(Box::default()),
+        _ => upkeep::memory_of(rule).unwrap_or_else(|| Memory::Track(Box::default())),
+    })
 }
 
 /// More than this is a jump between readings that are so far apart.

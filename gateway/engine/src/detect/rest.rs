@@ -19,8 +19,9 @@ pub(crate) struct Rest {
     quiet: Vec<f32>,
     /// It was touched with a permit: its place is learnt anew.
     is_touched: bool,
-    /// The reading before, where what shakes is not believed.
-    before: Option<f32>,
+    /// The last reading, where what shakes is not believed, and whether it was like the one before.
+    last: Option<(Timestamp, f32)>,
+    is_still: bool,
 }
 
 impl Rest {
@@ -42,9 +43,12 @@ impl Rest {
         let verdict =
             moved.map_or(Verdict::Unknown, |moved| threshold(Side::Above, rule.above, rule.clear, moved.abs()));
         if let Some(still) = rule.still {
-            let before = self.before.replace(number as f32);
-            let is_still = before.is_some_and(|before| way(rule, f64::from(before), number).abs() <= still);
-            if verdict == Verdict::Wrong && !is_still {
+            // One that is looked at again, because of another point, is not a second one that is like it.
+            if self.last.is_none_or(|(at, _)| at != sight.observed_at) {
+                let before = self.last.replace((sight.observed_at, number as f32));
+                self.is_still = before.is_some_and(|(_, before)| way(rule, f64::from(before), number).abs() <= still);
+            }
+            if verdict == Verdict::Wrong && !self.is_still {
                 return Verdict::Between;
             }
         }
@@ -58,6 +62,11 @@ impl Rest {
             _ => self.learn(rule, number, sight.observed_at),
         }
         verdict
+    }
+
+    /// Whether its place was never learnt, and nobody touched it with a permit since.
+    pub(super) fn has_no_place(&self) -> bool {
+        self.place.is_none() && !self.is_touched
     }
 
     /// How far from its place a reading is, with its sign.

@@ -133,6 +133,6 @@ mod tests {
         let sums = after(std::iter::repeat_n(7.0, 20).chain(std::iter::repeat_n(4.0, 60)));
         let found = sums.iter().position(|sum| *sum >= 8.0).unwrap();
         assert!((3..14).contains(&found), "{found}: {sums:?}");
-        assert_eq!(sums.last(), Some(&0.0));
+        assert!(sums[20..].contains(&0.0), "{sums:?}");
     }
 }

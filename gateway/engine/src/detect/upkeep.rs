@@ -4,7 +4,7 @@ use kerbside_model::Value;
 use kerbside_model::profile::{Battery, Losses, Rule};
 
 use super::cells::Sent;
-use super::{Amassed, Creep, DetectorState, Flaps, Gaps, Memory, Sight, Verdict};
+use super::{DetectorState, Gaps, Memory, Sight, Verdict};
 
 impl DetectorState {
     /// What a good reading of the point says to a rule that counts.
@@ -45,9 +45,9 @@ pub(super) fn memory_of(rule: &Rule) -> Option<Memory> {
     Some(match rule {
         Rule::Battery(_) => Memory::Cells(Box::default()),
         Rule::Losses(_) => Memory::Gaps(Gaps::default()),
-        Rule::Amount(_) => Memory::Amount(Amassed::default()),
-        Rule::Flapping(_) => Memory::Flaps(Flaps::default()),
-        Rule::Shift(_) => Memory::Creep(Creep::default()),
+        Rule::Amount(_) => Memory::Amount(Box::default()),
+        Rule::Flapping(_) => Memory::Flaps(Box::default()),
+        Rule::Shift(_) => Memory::Creep(Box::default()),
         _ => return None,
     })
 }

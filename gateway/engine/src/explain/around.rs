@@ -51,7 +51,7 @@ pub(crate) fn seen_around(seen: &Seen<'_>) -> Vec<Ground> {
     }
     if let Some((device, level)) = seen.downstream {
         let (en, zh) = match level {
-            Some(level) => (format!("at {}mm", rounded(level)), format!("液位 {}mm", rounded(level))),
+            Some(level) => (format!("at {} mm", rounded(level)), format!("液位 {} mm", rounded(level))),
             None => ("not known now".to_owned(), "当前液位未知".to_owned()),
         };
         grounds.push(Ground { en: format!("downstream: {device}, {en}"), zh: format!("下游：{device}，{zh}") });

@@ -4,6 +4,7 @@
 use kerbside_model::profile::{Amount, Battery, Flapping, Losses, Point, Rule, Shift, Side, TrendGoal};
 use kerbside_model::{Timestamp, Value};
 
+use super::unusual::about;
 use super::words::date;
 use super::{names, rounded, span, span_zh, unit_of};
 use crate::detect::{Arrival, DetectorState, Memory};
@@ -21,7 +22,7 @@ pub(crate) fn of_count(
     let unit = unit_of(point);
     match (rule, state.memory()) {
         (Rule::Amount(amount), Some(Memory::Amount(sum))) => {
-            let (sum, within) = (rounded(sum.sum()), amount.within);
+            let (sum, within) = (about(sum.sum()), amount.within);
             (
                 format!("{name}: {sum}{unit} within {}, limit {}{unit}", span(within), amount.above),
                 format!("{name_zh}：{}内累计 {sum}{unit}，限值 {}{unit}", span_zh(within), amount.above),
@@ -36,7 +37,7 @@ pub(crate) fn of_count(
         }
         (Rule::Shift(shift), Some(Memory::Creep(creep))) => {
             let Some(left) = creep.left(shift) else { return (String::new(), String::new()) };
-            let (middle, last, sum) = (rounded(left.middle), rounded(left.last), format!("{:.1}", left.sum));
+            let (middle, last, sum) = (about(left.middle), about(left.last), format!("{:.1}", left.sum));
             (
                 format!(
                     "{name} has left its usual {middle}{unit} for days: {last}{unit} yesterday, {sum} spreads in all"

@@ -6,6 +6,7 @@ use kerbside_model::profile::{
 };
 use kerbside_model::{Ground, Value};
 
+use super::unusual::about;
 use super::{chinese_value, english_value, names, rounded, span, span_zh, unit_of};
 use crate::detect::{DetectorState, Memory};
 use crate::device::DeviceState;
@@ -118,7 +119,7 @@ pub(crate) fn of_lamp_or_spikes(point: &Point, rule: &Rule, state: &DetectorStat
                 );
             }
             let expected = table.compared_with().unwrap_or(f64::NAN);
-            let (percent, expected) = (rounded((number / expected * 100.0).round()), rounded(expected));
+            let (percent, expected) = (rounded((number / expected * 100.0).round()), about(expected));
             let (of_what, of_what_zh) = match load.goal {
                 LoadGoal::Above { .. } => ("with all on", "全亮"),
                 _ => ("for what is switched on", "当前开灯状态"),

@@ -155,7 +155,7 @@ fn compared(reason: &Reason, unit: &str) -> (String, String) {
 }
 
 /// Three figures: a mean is not known to more.
-fn about(number: f64) -> String {
+pub(super) fn about(number: f64) -> String {
     let text = match number.abs() {
         size if size >= 100.0 => format!("{number:.0}"),
         size if size >= 10.0 => format!("{number:.1}"),

@@ -8,6 +8,7 @@ use kerbside_model::profile::{
 };
 
 use super::counted::{frequency_words, of_frequency};
+use super::unusual::about;
 use super::{names, rounded, span, span_zh, unit_of};
 use crate::detect::{DetectorState, Memory, Slope};
 use crate::local::Local;
@@ -48,7 +49,7 @@ pub(crate) fn of_course(
             };
             let (day, day_zh) = WEEKDAYS[usize::from(local.moment.weekday).min(6)];
             let hour = local.moment.minute / 60;
-            let (middle, distance) = (rounded(usual.middle), number - usual.middle);
+            let (middle, distance) = (about(usual.middle), number - usual.middle);
             let spreads =
                 format!("{:.1}", (distance.abs() / usual.spread.max(f64::MIN_POSITIVE)).min(SPREADS_TOLD_MAX));
             if deviation.measure == Measure::Times {
@@ -62,7 +63,7 @@ pub(crate) fn of_course(
                 );
             }
             let (way, way_zh) = if distance < 0.0 { ("below", "低于") } else { ("above", "高于") };
-            let (spread, days) = (rounded(usual.spread), usual.days);
+            let (spread, days) = (about(usual.spread), usual.days);
             (
                 format!(
                     "{name} {shown}{unit}, {spreads} spreads {way} the usual {middle}{unit} of a {day} at {hour}:00 \
@@ -82,7 +83,7 @@ pub(crate) fn of_course(
             let (name, name_zh) = names(point);
             let (unit, shown) = (unit_of(point), rounded(number));
             let moved = rest.moved(baseline, number).unwrap_or_default();
-            let (place, moved) = (rounded(number - moved), rounded(moved.abs()));
+            let (place, moved) = (about(number - moved), about(moved.abs()));
             (
                 format!("{name} {shown}{unit}, {moved}{unit} from where it rests at {place}{unit}"),
                 format!("{name_zh} {shown}{unit}，偏离静置值 {place}{unit} 达 {moved}{unit}"),
@@ -109,7 +110,7 @@ fn of_forecast(
             format!("{name_zh} {shown}{unit}，已达到 {limit}{unit}"),
         );
     }
-    let pace = rounded((per_second * MINUTE_SECONDS).abs());
+    let pace = about((per_second * MINUTE_SECONDS).abs());
     let (verb, verb_zh) = if per_second < 0.0 { ("falls", "下降") } else { ("rises", "上升") };
     let left = left.unwrap_or_default();
     (
@@ -124,8 +125,8 @@ fn of_trend(point: &Point, trend: &Trend, slope: Slope) -> (String, String) {
     let (of, of_zh) = day_words(trend.of);
     let middle = f64::from(slope.middle);
     let (verb, verb_zh) = if middle < 0.0 { ("falls", "下降") } else { ("rises", "上升") };
-    let month = rounded((middle * 30.0).abs());
-    let (days, total) = (slope.days, rounded((middle * f64::from(slope.days)).abs()));
+    let month = about((middle * 30.0).abs());
+    let (days, total) = (slope.days, about((middle * f64::from(slope.days)).abs()));
     let mut english =
         format!("{name} {verb} by {month}{unit} in 30 d, {total}{unit} over {days} d, by the {of} of each day");
     let mut chinese = format!("{name_zh}按{of_zh}每 30 天{verb_zh} {month}{unit}，{days} 天共 {total}{unit}");
@@ -225,21 +226,22 @@ pub(crate) fn rule_words(point: &Point, rule: &Rule) -> (String, String) {
 /// What is known of the habit of a silent device, and of the rise before it, to be put behind what silence says.
 pub(crate) fn of_habit(rule: &Rule, state: &DetectorState, points: &[Point]) -> Option<(String, String)> {
     let Rule::Silence { habit, rise, .. } = rule else { return None };
-    let Some(Memory::Silence(heartbeat, track)) = state.memory() else { return None };
+    let Some(Memory::Silence(known)) = state.memory() else { return None };
+    let (heartbeat, track) = known.as_ref();
     let (mut english, mut chinese) = (String::new(), String::new());
     if let (Some(habit), Some(period)) = (habit, heartbeat.period()) {
         let Habit { false_per_1000_days, .. } = habit;
         let missed = heartbeat.missed(habit);
         english.push_str(&format!(
-            ", by its habit it reports every {}, and {missed} missed in a row are no chance \
-             ({false_per_1000_days} false alarms in 1000 d)",
+            "; it usually reports every {}, and misses {missed} running by chance less than {false_per_1000_days} times \
+             in 1000 d",
             span(period)
         ));
-        chinese.push_str(&format!("，平时每 {} 上报一次，连续缺报 {missed} 次已非偶然", span_zh(period)));
+        chinese.push_str(&format!("；平时每 {} 上报一次，连续缺报 {missed} 次已非偶然", span_zh(period)));
     }
     if let Some(Rise { point, within, .. }) = rise {
         let point = &points[usize::from(*point)];
-        let ((name, name_zh), unit, risen) = (names(point), unit_of(point), rounded(track.risen()));
+        let ((name, name_zh), unit, risen) = (names(point), unit_of(point), about(track.risen()));
         english.push_str(&format!(", after {name} rose by {risen}{unit} in the {} before", span(*within)));
         chinese.push_str(&format!("，此前 {}内{name_zh}上升了 {risen}{unit}", span_zh(*within)));
     }

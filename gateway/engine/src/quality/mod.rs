@@ -90,7 +90,7 @@ pub(crate) struct Revised {
 /// What the tests of one device remember.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct QualityState {
-    /// By position in the plan; empty until the first reading.
+    /// Those of the points that came, by position in the plan.
     tracks: Vec<Track>,
     /// Points of which a reading was not good lately.
     faults: Vec<FaultTrack>,
@@ -98,6 +98,8 @@ pub(crate) struct QualityState {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Track {
+    /// Position in the plan.
+    position: u16,
     last: Option<Sample>,
     /// The value before that; the outer `None` when there was none.
     before: Option<Option<f64>>,
@@ -194,12 +196,11 @@ impl Plan {
         findings.graded.clear();
         findings.revised.clear();
         if !self.points.is_empty() {
-            state.tracks.resize_with(self.points.len(), Track::default);
-            for (plan, track) in self.points.iter().zip(&mut state.tracks).filter(|(plan, _)| plan.looks_back) {
+            for (place, plan) in (0_u16..).zip(&self.points).filter(|(_, plan)| plan.looks_back) {
                 if let Some(position) = position_of(readings, plan.point) {
                     let absent =
                         |point: u16| if position_of(readings, point).is_some() { None } else { (moment.known)(point) };
-                    let judged = plan.judge(track, &readings[position], moment, &absent, findings);
+                    let judged = plan.judge(state.track(place), &readings[position], moment, &absent, findings);
                     self.grade(readings, position, judged, findings);
                 }
             }
@@ -352,6 +353,21 @@ impl PointPlan {
 }
 
 impl QualityState {
+    /// The track of a position in the plan; a new one at its first reading.
+    fn track(&mut self, position: u16) -> &mut Track {
+        let known = match self.tracks.get(usize::from(position)) {
+            Some(track) if track.position == position => Ok(usize::from(position)),
+            _ => self.tracks.binary_search_by_key(&position, |track| track.position),
+        };
+        let place = known.unwrap_or_else(|place| {
+            // Most come with the first frame, so no room is kept for more.
+            self.tracks.reserve_exact(1);
+            self.tracks.insert(place, Track { position, ..Track::default() });
+            place
+        });
+        &mut self.tracks[place]
+    }
+
     /// Counts readings that are not good, point by point.
     fn count_faults(&mut self, plan: &Plan, readings: &[PointReading], moment: &Moment<'_>, findings: &Findings) {
         for revised in findings.revised.iter().filter(|revised| revised.quality.is_good()) {
@@ -370,16 +386,16 @@ impl QualityState {
             }
             self.faults.retain(|fault| !fault.is_over());
         }
-        for (position, plan) in plan.points.iter().enumerate().filter(|(_, plan)| plan.tests.drift.is_some()) {
+        for (position, plan) in (0_u16..).zip(&plan.points).filter(|(_, plan)| plan.tests.drift.is_some()) {
             self.watch_drift(plan, position, readings, moment);
         }
     }
 
-    fn watch_drift(&mut self, plan: &PointPlan, position: usize, readings: &[PointReading], moment: &Moment<'_>) {
+    fn watch_drift(&mut self, plan: &PointPlan, position: u16, readings: &[PointReading], moment: &Moment<'_>) {
         let reading = position_of(readings, plan.point).map(|position| &readings[position]);
         let value = reading.filter(|reading| reading.quality.is_good()).and_then(number_of);
         let (Some(value), Some(test)) = (value, plan.tests.drift) else { return };
-        let drifts = self.tracks[position].lows.get_or_insert_default().take(value, moment.observed_at, &test);
+        let drifts = self.track(position).lows.get_or_insert_default().take(value, moment.observed_at, &test);
         match self.faults.iter_mut().find(|fault| fault.point == plan.point) {
             Some(fault) => fault.set_drift(drifts, moment.received_at),
             None if drifts => self.faults.push(FaultTrack::drifting(plan.point, moment.received_at)),
@@ -399,6 +415,18 @@ impl QualityState {
     /// Whether a fault is over: the last readings of every point are good. What comes and goes has to stay away longer.
     pub(crate) fn is_mended(&self) -> bool {
         self.faults.iter().all(FaultTrack::is_mended)
+    }
+
+    /// The points were edited: tests begin anew, and what was not good lately of a point that is still there, it was.
+    pub(crate) fn begin_anew(&mut self, there: &dyn Fn(u16) -> Option<u16>) {
+        self.tracks = Vec::new();
+        self.faults.retain_mut(|fault| {
+            // Whether it drifts nobody knows for two weeks.
+            fault.set_drift(false, Timestamp::default());
+            let position = there(fault.point);
+            fault.point = position.unwrap_or_default();
+            position.is_some() && !fault.is_over()
+        });
     }
 
     /// Whether no reading was bad or suspect lately.
@@ -455,7 +483,7 @@ fn said_by(validity: &Validity, known: Option<&Value>) -> Quality {
         GuardTest::Above(limit) => value.as_number().is_some_and(|number| number >= *limit),
         GuardTest::Below(limit) => value.as_number().is_some_and(|number| number <= *limit),
         // Only detectors ask for it.
-        GuardTest::Lost => false,
+        GuardTest::Lost | GuardTest::Unchanged | GuardTest::Unknown => false,
     };
     if holds { Quality::GOOD } else { Quality { flag: validity.otherwise, cause: Cause::DeviceFlag } }
 }

@@ -104,6 +104,49 @@ fn an_echo_is_lost_only_where_there_was_one() {
 }
 
 #[test]
+fn what_need_not_be_known_holds_until_a_good_value_says_otherwise() {
+    let unknown = Guard { point: 2, test: GuardTest::Unknown };
+    let mut engine = engine(street(|profile| profile.detectors[0].when = vec![unknown]));
+    let raised = send(&mut engine, "MH-1", 0, r#"{"cover_open":true}"#);
+    assert_eq!(alarms(&raised), ["displaced:active"], "it never had a level");
+    assert!(
+        raised.alarms[0].explanation.contains("while water level is not known"),
+        "{}",
+        raised.alarms[0].explanation
+    );
+    assert!(raised.alarms[0].explanation_zh.contains("液位未知"), "{}", raised.alarms[0].explanation_zh);
+    let known = send(&mut engine, "MH-1", 60, r#"{"cover_open":true,"level_mm":80}"#);
+    assert_eq!(alarms(&known), ["displaced:cleared"]);
+}
+
+#[test]
+fn a_rule_waits_while_something_else_was_just_switched_and_what_stands_goes_on() {
+    let unchanged = Guard { point: 3, test: GuardTest::Unchanged };
+    let mut engine = engine(street(|profile| profile.detectors[0].when = vec![unchanged.clone()]));
+    let mut says = |second: i64, open: bool, wet: bool| {
+        let payload = format!(r#"{{"cover_open":{open},"water_present":{wet}}}"#);
+        send(&mut engine, "MH-1", second, &payload)
+    };
+    assert_eq!(alarms(&says(0, false, false)), Vec::<String>::new());
+    assert_eq!(alarms(&says(60, true, true)), Vec::<String>::new(), "the other one changed with it");
+    assert_eq!(alarms(&says(120, false, true)), Vec::<String>::new());
+    assert_eq!(alarms(&says(180, true, false)), Vec::<String>::new());
+    let raised = says(240, true, false);
+    assert_eq!(alarms(&raised), ["displaced:active"]);
+    assert!(
+        raised.alarms[0].explanation.contains("water present is what it was before"),
+        "{}",
+        raised.alarms[0].explanation
+    );
+    assert!(raised.alarms[0].explanation_zh.contains("与上次相同"), "{}", raised.alarms[0].explanation_zh);
+    assert_eq!(alarms(&says(300, true, true)), Vec::<String>::new(), "it is not over by that");
+    assert_eq!(alarms(&says(360, false, true)), ["displaced:cleared"]);
+    let mut never_told = super::support::engine(street(|profile| profile.detectors[0].when = vec![unchanged.clone()]));
+    let open = send(&mut never_told, "MH-1", 0, r#"{"cover_open":true}"#);
+    assert_eq!(alarms(&open), ["displaced:active"], "what never came did not change");
+}
+
+#[test]
 fn silence_counts_only_where_what_must_hold_besides_does() {
     let site = street(|profile| {
         profile.detectors = vec![Detector {

@@ -167,7 +167,7 @@ fn silence_is_told_by_the_habit_of_the_device_once_it_is_known() {
     let silent = tick(&mut engine, last + 2_600);
     assert_eq!(alarms(&silent), ["silent:active"]);
     let explanation = &silent.alarms.iter().find(|alarm| alarm.device == "MH-1").unwrap().explanation;
-    assert!(explanation.contains("by its habit it reports every 10 min"), "{explanation}");
+    assert!(explanation.contains("it usually reports every 10 min"), "{explanation}");
 }
 
 #[test]

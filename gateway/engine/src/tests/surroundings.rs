@@ -125,7 +125,7 @@ fn water_that_stands_high_in_dry_weather_is_a_blockage_after_four_hours() {
     assert!(alarm.explanation.contains("in dry weather, while the water downstream is not high"), "{alarm:?}");
     assert!(alarm.explanation_zh.contains("旱天，下游水位未见偏高"), "{alarm:?}");
     let grounds: Vec<String> = alarm.evidence.unwrap().grounds.into_iter().map(|ground| ground.en).collect();
-    assert!(grounds.contains(&"downstream: L1, at 50mm".to_owned()), "{grounds:?}");
+    assert!(grounds.contains(&"downstream: L1, at 50 mm".to_owned()), "{grounds:?}");
 }
 
 #[test]

@@ -107,9 +107,44 @@ fn a_cell_at_its_knee_is_to_be_replaced_at_once_and_a_new_one_ends_it() {
     let rule = Knee { below: 3_300.0, days: 3, falls_per_week: 100.0 };
     let standing = after(street(vec![battery(Some(rule), None)], None), knee);
     let first = first_of(&standing).unwrap();
-    assert!((22..25).contains(&first), "{first}");
+    assert!((21..25).contains(&first), "{first}");
     assert!(standing[25 * 24].as_ref().unwrap().explanation.contains("replace it now"));
     assert!(standing.last().unwrap().is_none(), "a new cell lies 400 mV higher: {:?}", standing.last());
+}
+
+#[test]
+fn a_cell_that_sags_when_its_radio_sends_is_neither_at_its_end_nor_new() {
+    // One message in fifty finds it half a volt lower, and in one of two days that is the lowest.
+    let sags = |days: i32| {
+        (0..days * 24).map(|hour| (if hour * 7_919 % 50 == 0 { 3_100.0 } else { 3_600.0 - f64::from(hour % 3) }, 20.0))
+    };
+    let knee = Knee { below: 3_300.0, days: 3, falls_per_week: 100.0 };
+    assert_eq!(first_of(&after(street(vec![battery(Some(knee), None)], None), sags(120))), None);
+    // A day that is higher than the one before is no new battery, and the charge goes on.
+    let charge = Charge { capacity_mah: 4_800.0, message_mah: 1.0, sleep_ua: 1_000.0 };
+    let first = first_of(&after(street(vec![battery(Some(knee), Some(charge))], None), sags(50))).unwrap();
+    assert!((39..43).contains(&first), "60 days before the hundredth: {first}");
+}
+
+#[test]
+fn readings_of_a_cell_that_had_no_rest_are_not_compared() {
+    let knee = Knee { below: 3_300.0, days: 1, falls_per_week: 100.0 };
+    let told = |apart: i64| {
+        let mut engine = engine(street(vec![battery(Some(knee), None)], None));
+        let mut told = None;
+        for hour in 0..24 * 10 {
+            let low = if hour == 100 { 3_100 } else { 3_600 };
+            for again in 0..3 {
+                // It is pulled down once, and is asked again and again meanwhile.
+                let payload = format!(r#"{{"level_mm":{low},"tilt_deg":20}}"#);
+                let effects = send(&mut engine, "MH-1", hour * HOUR + again * apart, &payload);
+                told = told.or(standing(None, &effects));
+            }
+        }
+        told.is_some()
+    };
+    assert!(!told(30), "half a minute later it is the same sag");
+    assert!(told(700), "it was low three times, with rest between");
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub(crate) fn floor_noise(chance: &mut Rng) -> f64 {
     (chance.f64() + chance.f64() + chance.f64() - 1.5) * 2.0 * FLOOR_MM
 }
 
-/// The classes of noise that FloodNet labels, and condensation.
+/// The classes of noise that FloodNet labels, condensation, and what grows slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Noise {
     /// One high point: a splash, a rat, a passer-by. Twice a day.
@@ -109,14 +109,21 @@ pub(crate) enum Noise {
     Condensation,
     /// Anything between, without an order. Once a month, for a quarter of an hour at most.
     Something,
+    /// Spider webs, leaves and mud: grows over hours, stays for days. Once in two months.
+    Debris,
 }
 
-pub(crate) const NOISE_CLASSES: [Noise; 6] =
+/// What FloodNet labels, and condensation.
+pub(crate) const LABELLED: [Noise; 6] =
     [Noise::Blip, Noise::PulseChain, Noise::Box, Noise::Snow, Noise::Condensation, Noise::Something];
+/// And what no depth can tell from water that rises slowly.
+pub(crate) const NOISE_CLASSES: [Noise; 7] =
+    [Noise::Blip, Noise::PulseChain, Noise::Box, Noise::Snow, Noise::Condensation, Noise::Something, Noise::Debris];
 
 impl Noise {
-    fn per_month(self) -> u32 {
+    fn per_month(self, month: &mut Rng) -> u32 {
         match self {
+            Noise::Debris => u32::from(month.bool()),
             Noise::Blip => 60,
             Noise::PulseChain => 4,
             Noise::Box | Noise::Condensation => 8,
@@ -132,6 +139,7 @@ impl Noise {
             Noise::Snow => 86_400.0 + 86_400.0 * chance.f64(),
             Noise::Condensation => 120.0 + 60.0 * chance.f64(),
             Noise::Something => 300.0 + 600.0 * chance.f64(),
+            Noise::Debris => 86_400.0 * (1.0 + 3.0 * chance.f64()),
         }
     }
 
@@ -143,6 +151,7 @@ impl Noise {
             Noise::Snow => (20.0, 150.0),
             Noise::Condensation => (2_000.0, 3_000.0),
             Noise::Something => (100.0, 600.0),
+            Noise::Debris => (30.0, 300.0),
         };
         match self {
             Noise::Box => low + (high - low) * chance.f64(),
@@ -164,7 +173,7 @@ pub(crate) struct Happening {
 pub(crate) fn month_of_noise(chance: &mut Rng, classes: &[Noise]) -> Vec<Happening> {
     let mut happenings = Vec::new();
     for noise in classes {
-        for _ in 0..noise.per_month() {
+        for _ in 0..noise.per_month(chance) {
             let from = chance.f64() * 30.0 * 86_400.0;
             let (seconds, height) = (noise.seconds(chance), noise.height(chance));
             happenings.push(Happening { noise: *noise, from, seconds, height });
@@ -191,6 +200,7 @@ pub(crate) fn depth_of_noise(happenings: &[Happening], at: f64, chance: &mut Rng
                 height * if share < 0.2 { share / 0.2 } else { (1.0 - share) / 0.8 }
             }
             Noise::Something => height * chance.f64(),
+            Noise::Debris => height * (after / 14_400.0).min(1.0) * (0.98 + 0.04 * chance.f64()),
         }
     };
     happenings.iter().map(|happening| of(happening, chance)).fold(0.0, f64::max)

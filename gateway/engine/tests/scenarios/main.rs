@@ -5,15 +5,21 @@
 //! reach the floors of its suite; for the figures of docs/benchmarks.md:
 //!
 //!     KERBSIDE_SUITE=covers KERBSIDE_SEED=1 cargo test -p kerbside-engine --test scenarios -- --ignored --nocapture
+//!
+//! `KERBSIDE_SHAKE=noise:1,loss:0.2,each:3` makes the same street worse than it was made to be: `shake.rs` says how.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod run;
 mod score;
+mod shake;
+#[path = "../shelf/mod.rs"]
+mod shelf;
 
 use kerbside_simulator::scenarios::{Extent, SUITES, Suite};
 
 use score::{Score, Truth};
+use shake::Shake;
 
 /// The seed of the floors.
 const SEED: u64 = 1;
@@ -37,7 +43,9 @@ fn seed() -> u64 {
 
 fn score(suite: &Suite, extent: Extent, seed: u64) -> Score {
     let mut score = Score::default();
+    let shake = Shake::asked_for();
     for scenario in (suite.make)(extent, seed) {
+        let scenario = shake.shaken(scenario, seed);
         let (name, truth) = (scenario.name.clone(), Truth::of(&scenario));
         score.add(&name, &truth, &run::run(scenario));
     }

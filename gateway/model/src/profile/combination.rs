@@ -123,6 +123,24 @@ impl Combination {
     }
 }
 
+impl Test {
+    /// How many parts it has, itself among them.
+    pub(crate) fn parts(&self) -> usize {
+        let mut parts = Parts::default();
+        parts.test(self);
+        parts.count
+    }
+}
+
+impl Operand {
+    /// How many parts it has, itself among them.
+    pub(crate) fn parts(&self) -> usize {
+        let mut parts = Parts::default();
+        parts.operand(self);
+        parts.count
+    }
+}
+
 /// What a combination is made of.
 #[derive(Default)]
 struct Parts {

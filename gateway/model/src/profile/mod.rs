@@ -8,6 +8,7 @@ mod counts;
 mod csv;
 mod frequency;
 mod load;
+mod moved;
 mod parse;
 mod payload;
 mod quality;
@@ -587,6 +588,10 @@ pub enum GuardTest {
     Below(f64),
     /// It had a value once and has none now: an echo that is lost.
     Lost,
+    /// Its last reading is the value that the one before was, or it had only one: nothing was just switched.
+    Unchanged,
+    /// It has no good value: never had one, or none any more. For poles that do not measure their mains.
+    Unknown,
 }
 
 /// A captured frame with what it must give.

@@ -4,6 +4,7 @@
 //! (`kerbside_engine::rehearsal`), recordings and databases as the frames that they hold. Nothing is stored, nothing
 //! leaves, and the same data gives the same answer every time.
 
+mod flags;
 mod influx;
 mod outcome;
 mod picture;
@@ -101,6 +102,9 @@ pub(super) struct BacktestArguments {
     /// Writes a picture of one device: its series, limits and alarms.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Writes each reading with its flag (QARTOD: 1 good, 2 not evaluated, 3 suspect, 4 bad, 9 missing) and cause as a table.
+    #[arg(long, value_name = "FILE")]
+    flags: Option<PathBuf>,
     /// Lists every alarm.
     #[arg(long)]
     all: bool,
@@ -281,19 +285,27 @@ impl Backtest<'_> {
         if !arguments.set.is_empty() {
             sides.push(side("with --set", &arguments.set, false));
         }
+        if let Some(path) = &arguments.flags {
+            sides[0].outcome.flags.write_to(path)?;
+        }
         let mut progress = Progress::new();
         let began = Clock::stamp();
         while let Some(step) = source.next()? {
             for side in &mut sides {
                 side.feed(&step)?;
             }
-            progress.draw(source.share(), sides[0].outcome.readings, step.at);
+            progress.draw(source.share(), sides[0].outcome.flags.readings, step.at);
         }
         if let (Some(run_on), Some(last)) = (arguments.run_on, sides[0].outcome.last_at) {
-            sides.iter_mut().for_each(|side| side.run_on(last.plus(run_on)));
+            for side in &mut sides {
+                side.run_on(last.plus(run_on))?;
+            }
+        }
+        for side in &mut sides {
+            side.outcome.flags.settle_all()?;
         }
         progress.clear();
-        if sides[0].outcome.readings == 0 {
+        if sides[0].outcome.flags.readings == 0 {
             bail!("backtest: no reading of a known device came out of the source");
         }
         Ok(Sides { sides, took: began.elapsed() })

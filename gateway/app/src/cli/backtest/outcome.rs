@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kerbside_model::{Alarm, AlarmState, Case, Cause, Effects, Flag, Severity, Site, Timestamp, Value};
+use kerbside_model::{Alarm, AlarmState, Case, Effects, Severity, Site, Timestamp, Value};
 
+use super::flags::Flags;
 use super::trace::Trace;
 
 /// Alarms and cases beyond this are counted and not listed: rules that raise so many are not in use.
 const RECORDS_MAX: usize = 200_000;
 
 /// What came out so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Outcome {
     alarms: BTreeMap<String, Alarm>,
     /// Of alarms that became worse: from when on they had which severity, the first one included.
@@ -19,13 +20,11 @@ pub(super) struct Outcome {
     cases: BTreeMap<String, Case>,
     /// Alarms that were ever raised, also those that are not kept.
     pub(super) raised: u64,
-    pub(super) readings: u64,
     pub(super) observations: u64,
     pub(super) late: u64,
     pub(super) duplicates: u64,
     pub(super) undecoded: u64,
-    /// Readings by point, flag and cause.
-    pub(super) flags: BTreeMap<(Arc<str>, Flag, Cause), u64>,
+    pub(super) flags: Flags,
     /// Devices that were heard.
     pub(super) devices: BTreeSet<String>,
     pub(super) first_at: Option<Timestamp>,
@@ -67,14 +66,20 @@ impl Outcome {
     }
 
     /// Takes the effects of a step at `at`. Only those of one device count when one is `wanted`.
-    pub(super) fn take(&mut self, site: &Site, effects: Effects, at: Timestamp, wanted: Option<&str>) {
+    pub(super) fn take(
+        &mut self,
+        site: &Arc<Site>,
+        effects: Effects,
+        at: Timestamp,
+        wanted: Option<&str>,
+    ) -> anyhow::Result<()> {
         let is_wanted = |device: &str| wanted.is_none_or(|wanted| wanted == device);
         self.first_at.get_or_insert(at);
         self.last_at = Some(at);
         self.late += effects.counts.observations_late;
         self.duplicates += effects.counts.frames_duplicate.iter().sum::<u64>();
         self.undecoded += effects.counts.frames_undecoded.iter().sum::<u64>();
-        self.count(site, &effects, &is_wanted);
+        self.count(site, &effects, &is_wanted)?;
         for alarm in effects.alarms.into_iter().filter(|alarm| is_wanted(&alarm.device)) {
             let known = self.alarms.get(&alarm.id);
             self.raised += u64::from(known.is_none() && alarm.state != AlarmState::Cleared);
@@ -93,9 +98,10 @@ impl Outcome {
                 self.cases.insert(case.id.clone(), case);
             }
         }
+        Ok(())
     }
 
-    fn count(&mut self, site: &Site, effects: &Effects, is_wanted: &dyn Fn(&str) -> bool) {
+    fn count(&mut self, site: &Arc<Site>, effects: &Effects, is_wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<()> {
         for (row, readings) in effects.observations.iter() {
             let device = site.device(row.device);
             if !is_wanted(&device.id) {
@@ -105,7 +111,6 @@ impl Outcome {
                 self.devices.insert(device.id.clone());
             }
             self.observations += 1;
-            self.readings += readings.len() as u64;
             if self.is_drawn && self.pictured.is_none() {
                 self.pictured = Some(device.id.clone());
             }
@@ -113,8 +118,8 @@ impl Outcome {
             let profile = site.profile_of(device);
             for reading in readings {
                 let name = &profile.points[usize::from(reading.point)].name;
-                let key = (Arc::clone(name), reading.quality.flag, reading.quality.cause);
-                *self.flags.entry(key).or_default() += 1;
+                let read = (reading.value.as_ref(), reading.quality);
+                self.flags.take(site, row.device, reading.point, row.observed_at, read)?;
                 let number = match &reading.value {
                     Some(Value::Number(number)) => *number,
                     Some(Value::Boolean(boolean)) => f64::from(u8::from(*boolean)),
@@ -126,6 +131,7 @@ impl Outcome {
                 }
             }
         }
+        Ok(())
     }
 
     /// Months of 30 days times devices.

@@ -35,7 +35,7 @@ impl Report<'_> {
 
     /// Readings that went through an engine in a second, all sides together.
     fn readings_per_second(&self) -> f64 {
-        let readings: u64 = self.sides.iter().map(|(_, outcome)| outcome.readings).sum();
+        let readings: u64 = self.sides.iter().map(|(_, outcome)| outcome.flags.readings).sum();
         readings as f64 / self.took.as_secs_f64().max(1e-6)
     }
 
@@ -43,7 +43,7 @@ impl Report<'_> {
         let Some((_, first)) = self.sides.first() else { return String::new() };
         let mut lines = vec![format!(
             "{} readings of {}, {} to {}: {:.2} device-months, {:.0} readings/s",
-            first.readings,
+            first.flags.readings,
             counted(first.devices.len(), "device"),
             first.first_at.unwrap_or_default(),
             first.last_at.unwrap_or_default(),
@@ -183,11 +183,11 @@ fn kinds(outcome: &Outcome) -> BTreeMap<(String, Severity), usize> {
 /// Shares of readings that are not good, by point and cause.
 fn flags(outcome: &Outcome) -> Vec<String> {
     let mut of_point: BTreeMap<&str, u64> = BTreeMap::new();
-    for ((point, _, _), count) in &outcome.flags {
+    for ((point, _, _), count) in &outcome.flags.counts {
         *of_point.entry(point).or_default() += count;
     }
     let mut lines = Vec::new();
-    for ((point, flag, cause), count) in &outcome.flags {
+    for ((point, flag, cause), count) in &outcome.flags.counts {
         if flag.code() == 1 {
             continue;
         }
@@ -224,6 +224,7 @@ fn side(title: &str, outcome: &Outcome, score: Option<&Score>) -> Value {
     let (alarms, cases) = (outcome.alarms(), outcome.cases());
     let flags: Vec<Value> = outcome
         .flags
+        .counts
         .iter()
         .map(|((point, flag, cause), count)| {
             json!({ "point": point.as_ref(), "flag": flag.name(), "cause": cause.name(), "readings": count })
@@ -231,7 +232,7 @@ fn side(title: &str, outcome: &Outcome, score: Option<&Score>) -> Value {
         .collect();
     let case = |case: &&kerbside_model::Case| json!({ "id": case.id, "device": case.device, "condition": case.condition, "severity": case.severity, "opened_at": case.opened_at });
     let mut view = json!({
-        "title": title, "readings": outcome.readings, "devices": outcome.devices.len(), "late": outcome.late,
+        "title": title, "readings": outcome.flags.readings, "devices": outcome.devices.len(), "late": outcome.late,
         "duplicates": outcome.duplicates, "undecoded": outcome.undecoded, "first_at": outcome.first_at,
         "last_at": outcome.last_at, "device_months": outcome.device_months(), "flags": flags,
         "alarms_raised": outcome.raised, "alarms": alarms.iter().map(alarm).collect::<Vec<_>>(),

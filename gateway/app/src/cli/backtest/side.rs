@@ -60,19 +60,18 @@ impl Side {
         if let (None, Some(site)) = (&self.engine, begin) {
             self.engine = Some(Engine::new(site));
         }
-        self.step(step.at, &inputs);
-        Ok(())
+        self.step(step.at, &inputs)
     }
 
     /// Lets time run on without any input.
-    pub(super) fn run_on(&mut self, until: Timestamp) {
-        self.step(until, &[]);
+    pub(super) fn run_on(&mut self, until: Timestamp) -> anyhow::Result<()> {
+        self.step(until, &[])
     }
 
-    fn step(&mut self, at: Timestamp, inputs: &[Input]) {
-        let Some(engine) = &mut self.engine else { return };
+    fn step(&mut self, at: Timestamp, inputs: &[Input]) -> anyhow::Result<()> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
         let effects = engine.step(at, inputs);
-        self.outcome.take(engine.site(), effects, at, self.device.as_deref());
+        self.outcome.take(engine.site(), effects, at, self.device.as_deref())
     }
 
     /// The site of this side in the place of a recorded one.

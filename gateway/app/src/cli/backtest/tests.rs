@@ -46,8 +46,12 @@ fn csv(header: &str, row: impl Fn(i64, f64) -> String) -> String {
 
 /// What `kerbside backtest` would print as JSON, or the problems and errors.
 fn backtest(source: &Path, more: &[&str]) -> Result<Value, String> {
+    backtest_of("json-level", source, more)
+}
+
+fn backtest_of(profile: &str, source: &Path, more: &[&str]) -> Result<Value, String> {
     let source = source.display().to_string();
-    let command = ["backtest", source.as_str(), "--profile", "json-level"];
+    let command = ["backtest", source.as_str(), "--profile", profile];
     let command = Command::try_parse_from(command.iter().chain(more)).map_err(|error| error.to_string())?;
     let arguments = &command.arguments;
     let zone = Zone::named(&arguments.zone).unwrap();
@@ -110,6 +114,8 @@ fn another_limit_is_shown_beside_the_profile_and_the_picture_has_both() {
     let options = [
         "--set",
         "detectors.surcharged.1.raise=600",
+        "--set",
+        "detectors.surcharged.2.raise=600",
         "--svg",
         svg.to_str().unwrap(),
         "--truth",
@@ -234,4 +240,30 @@ async fn a_database_is_asked_for_the_points_of_the_profile_and_no_more() {
     let (url, _) = stand_in("401 Unauthorized", "unauthorized access".to_owned()).await;
     let error = format!("{:#}", influx::ask(&question(&url), &profile).await.unwrap_err());
     assert!(error.contains("401") && error.contains("unauthorized access"), "{error}");
+}
+
+#[test]
+fn each_reading_is_written_once_with_the_flag_that_it_has_in_the_end() {
+    let files = Files::new();
+    let inside = ["20", "21", "60", "22", "700", "", "23"];
+    let rows: String =
+        (0_i64..).zip(inside).map(|(number, value)| format!("2026-07-01T{number:02}:00:00Z,{value}\n")).collect();
+    let source = files.write("pole.csv", &format!("time,temperature_c\n{rows}"));
+    let table = files.0.path().join("flags.csv");
+    let told = backtest_of("json-pole", &source, &["--flags", &table.display().to_string()]).unwrap();
+    let written = std::fs::read_to_string(&table).unwrap();
+    let flags: Vec<String> = written
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let cells: Vec<&str> = line.split(',').collect();
+            format!("{} {} {} {}", cells[0].get(11..13).unwrap(), cells[3], cells[4], cells[5])
+        })
+        .collect();
+    let settled: Vec<&String> = flags.iter().filter(|row| row.starts_with("02")).collect();
+    assert_eq!(settled, ["02 60.0 3 spike"], "{written}");
+    assert!(flags.iter().any(|row| row.starts_with("04") && row.contains(" 4 range")), "{written}");
+    let counted: u64 =
+        told["sides"][0]["flags"].as_array().unwrap().iter().map(|of| of["readings"].as_u64().unwrap()).sum();
+    assert_eq!(counted, flags.len() as u64, "{told}");
 }

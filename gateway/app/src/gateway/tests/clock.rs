@@ -72,10 +72,11 @@ async fn start(folder: &Path, clock: &Clock) -> Gateway {
 /// A cover reports now, as far as the gateway knows, and it is on the disk.
 async fn report(gateway: &Gateway, clock: &Clock, device: &str, open: bool) -> Timestamp {
     let received_at = clock.now();
+    let tilt = if open { 62 } else { 1 };
     let frame = Frame {
         source: Arc::from("own"),
         address: ByteText::from(format!("a/b/c/{device}/up")),
-        payload: Payload::Bytes(format!(r#"{{"open":{open},"tilt":1.0}}"#).into_bytes().into()),
+        payload: Payload::Bytes(format!(r#"{{"open":{open},"tilt":{tilt}}}"#).into_bytes().into()),
         received_at,
         retained: false,
     };

@@ -80,11 +80,19 @@ impl DetectorReader<'_> {
     fn read_test(&self, section: Section<'_>, depth: Depth) -> Option<Test> {
         // What is nested deeper is an unknown key; it is better written as an expression.
         if depth == Depth::Inner || !JOINS.iter().any(|(key, _)| section.has(key)) {
-            return self.read_guard(section).map(test_of);
+            return self.read_test_of_point(section);
         }
         let test = self.read_join(&section, Depth::Inner);
         section.finish();
         test
+    }
+
+    fn read_test_of_point(&self, section: Section<'_>) -> Option<Test> {
+        if section.has("unchanged") {
+            let mend = "put it under the detector's `when`, beside the combination";
+            section.problem("unchanged", "", "a combination looks at last values only", mend);
+        }
+        self.read_guard(section).and_then(test_of)
     }
 }
 
@@ -95,11 +103,12 @@ enum Depth {
     Inner,
 }
 
-fn test_of(guard: Guard) -> Test {
+/// `None` for what only a `when` can ask.
+fn test_of(guard: Guard) -> Option<Test> {
     let point = guard.point;
     let number =
         |relation: Relation, limit: f64| Test::Number(Operand::Point(point), relation, Operand::Constant(limit));
-    match guard.test {
+    Some(match guard.test {
         GuardTest::Above(limit) => number(Relation::GreaterOrEqual, limit),
         GuardTest::Below(limit) => number(Relation::LessOrEqual, limit),
         GuardTest::Equals(Value::Number(wanted)) => number(Relation::Equal, wanted),
@@ -110,8 +119,10 @@ fn test_of(guard: Guard) -> Test {
             Test::Number(Operand::Age(point), Relation::GreaterOrEqual, Operand::Constant(0.0)),
             Test::Not(Box::new(Test::Known(point))),
         ]),
+        GuardTest::Unknown => Test::Not(Box::new(Test::Known(point))),
         GuardTest::Equals(Value::Text(text)) => Test::Text(Word::Point(point), Word::Constant(text)),
-    }
+        GuardTest::Unchanged => return None,
+    })
 }
 
 fn read_fresh(rule: &Section<'_>) -> Option<Duration> {

@@ -95,8 +95,14 @@ pub(super) fn read_detectors(
         }
     }
     for (detector, name, place) in excuses {
-        match names.iter().position(|known| **known == *name) {
-            Some(position) => detectors[detector].unless.extend(u16::try_from(position)),
+        let position = names.iter().position(|known| **known == *name).and_then(|place| u16::try_from(place).ok());
+        match position {
+            Some(position) if is_excused_by(position, detectors[detector].condition, &detectors) => {
+                let mend =
+                    "take it out: what excuses itself, straight or by way of another, would come and go for ever";
+                report.problem(&place, &name, "this condition would excuse itself", mend);
+            }
+            Some(position) => detectors[detector].unless.push(position),
             None => {
                 let mend = "write a condition that a rule of this profile finds";
                 report.problem(&place, &name, "nothing in this profile finds this condition", mend);
@@ -117,6 +123,24 @@ pub(super) fn read_detectors(
     let conditions = names.iter().enumerate();
     let conditions = conditions.map(|(position, name)| condition(name, position, &declared, &detectors)).collect();
     (conditions, detectors)
+}
+
+/// Whether a condition is, or is excused by, another one, straight or by way of others.
+fn is_excused_by(condition: u16, other: u16, detectors: &[Detector]) -> bool {
+    let mut found = vec![condition];
+    let mut next = 0;
+    while let Some(known) = found.get(next).copied() {
+        if known == other {
+            return true;
+        }
+        for excuse in detectors.iter().filter(|detector| detector.condition == known).flat_map(|it| &it.unless) {
+            if !found.contains(excuse) {
+                found.push(*excuse);
+            }
+        }
+        next += 1;
+    }
+    false
 }
 
 /// What is only unusual sends nobody out, unless the profile says so in as many words.
@@ -538,13 +562,13 @@ impl DetectorReader<'_> {
 
     pub(super) fn read_guard(&self, guard: Section<'_>) -> Option<Guard> {
         let found = self.read_point(&guard, "point");
-        let tests = ["equals", "above", "below", "lost"];
+        let tests = ["equals", "above", "below", "lost", "unchanged", "known"];
         let given: Vec<&'static str> = tests.into_iter().filter(|key| guard.has(key)).collect();
         if given.len() != 1 {
             guard.problem(
                 "",
                 "",
-                "one of equals, above, below, lost is needed",
+                "one of equals, above, below, lost, unchanged, known is needed",
                 "write `- {point: water_present, equals: true}`",
             );
         }
@@ -553,12 +577,9 @@ impl DetectorReader<'_> {
                 let place = Place { line: node.line, key: guard.path_of("equals") };
                 value_of_point(node, point, &place, self.report).map(GuardTest::Equals)
             }),
-            (Some(_), Some("lost")) => guard.boolean("lost").and_then(|is_lost| {
-                if !is_lost {
-                    guard.problem("lost", "false", "there is no such test", "write `lost: true`, or leave it out");
-                }
-                is_lost.then_some(GuardTest::Lost)
-            }),
+            (Some(_), Some("lost")) => only_true(&guard, "lost").then_some(GuardTest::Lost),
+            (Some(_), Some("unchanged")) => only_true(&guard, "unchanged").then_some(GuardTest::Unchanged),
+            (Some(_), Some("known")) => only_false(&guard, "known").then_some(GuardTest::Unknown),
             (Some((_, point)), Some(key)) => {
                 self.check_number(&guard, Some(point), key);
                 guard.number(key).map(if key == "above" { GuardTest::Above } else { GuardTest::Below })
@@ -577,6 +598,24 @@ impl DetectorReader<'_> {
         };
         rule.problem("point", &point.name, format!("`{needs}` needs a number, and this point is none"), mend);
     }
+}
+
+/// Reads a test that is there or not: `lost: true`.
+fn only_true(guard: &Section<'_>, key: &'static str) -> bool {
+    let said = guard.boolean(key);
+    if said == Some(false) {
+        guard.problem(key, "false", "there is no such test", format!("write `{key}: true`, or leave it out"));
+    }
+    said == Some(true)
+}
+
+/// Reads a test that is there or not: `known: false`; what must be known has another test that says what it must be.
+fn only_false(guard: &Section<'_>, key: &'static str) -> bool {
+    let said = guard.boolean(key);
+    if said == Some(true) {
+        guard.problem(key, "true", "there is no such test", format!("write `{key}: false`, or what it must be"));
+    }
+    said == Some(false)
 }
 
 fn read_approach(section: &Section<'_>, side: Side, raise: f64) -> Option<Approach> {

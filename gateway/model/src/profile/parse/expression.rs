@@ -12,7 +12,7 @@ use std::sync::Arc;
 use self::token::{Token, tokens};
 use super::points::unknown_point_mend;
 use crate::document::{Section, closest};
-use crate::profile::{EXPRESSION_BYTES_MAX, Operand, Point, Relation, Test, ValueType, Word};
+use crate::profile::{COMBINATION_PARTS_MAX, EXPRESSION_BYTES_MAX, Operand, Point, Relation, Test, ValueType, Word};
 
 /// Brackets and choices inside one another.
 const DEPTH_MAX: usize = 24;
@@ -69,6 +69,15 @@ impl Part {
             Part::Test(_) => "true or false",
             Part::Operand(_) => "a number",
             Part::Word(_) => "a text",
+        }
+    }
+
+    /// As many as count towards the limit of a combination.
+    fn parts(&self) -> usize {
+        match self {
+            Part::Test(test) => test.parts(),
+            Part::Operand(operand) => operand.parts(),
+            Part::Word(_) => 1,
         }
     }
 }
@@ -290,8 +299,14 @@ impl Reader<'_> {
             if !tests.is_empty() {
                 self.expect(",")?;
             }
-            let item = self.choice()?;
-            tests.push(self.equal(left.clone(), item)?);
+            let (offset, item) = self.choice()?;
+            // What stands before `in` is compared with each item: lists behind lists would double it without end.
+            if left.1.parts() * (tests.len() + 1) > COMBINATION_PARTS_MAX {
+                let what =
+                    format!("what stands before `in`, for each item, has more than {COMBINATION_PARTS_MAX} parts");
+                return fault(offset, what, "write fewer items, or less before `in`");
+            }
+            tests.push(self.equal(left.clone(), (offset, item))?);
         }
         Ok(Test::Any(tests))
     }

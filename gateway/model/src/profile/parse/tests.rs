@@ -559,7 +559,24 @@ fn a_detector_says_what_is_wrong_with_it() {
         "detectors[1].when[0].point = \"cover_open\": `above` needs a number",
         "",
     );
-    check(guard, "{point: cover_open}", "detectors[1].when[0]: one of equals, above, below, lost is needed", "");
+    check(
+        guard,
+        "{point: cover_open}",
+        "detectors[1].when[0]: one of equals, above, below, lost, unchanged, known is needed",
+        "",
+    );
+    check(
+        guard,
+        "{point: cover_open, known: true}",
+        "detectors[1].when[0].known = \"true\": there is no",
+        "known: false",
+    );
+    check(
+        guard,
+        "{point: cover_open, unchanged: false}",
+        "detectors[1].when[0].unchanged = \"false\": there is no",
+        "",
+    );
     check(guard, "{point: cover_open, equals: shut}", "detectors[1].when[0].equals = \"shut\": neither", "");
     check("count: 2", "count: 0", "detectors[1].count = \"0\": not a whole number", "");
     check(
@@ -568,6 +585,17 @@ fn a_detector_says_what_is_wrong_with_it() {
         "detectors[1].severity = \"fatal\"",
         "critical",
     );
+}
+
+#[test]
+fn a_condition_does_not_excuse_itself() {
+    let itself = ": this condition would excuse itself";
+    let state = "state: {point: lock, values: [ajar]}";
+    let own = format!("{state}\n    unless: [unlocked]");
+    check(state, &own, &format!("detectors[4].unless = \"unlocked\"{itself}"), "for ever");
+    let silent = GOOD.replace(state, &format!("{state}\n    unless: [silent]"));
+    let other = "silence: {missed: 3}\n    unless: [unlocked]";
+    check_in(&silent, "silence: {missed: 3}", other, &format!("detectors[5].unless = \"unlocked\"{itself}"), "");
 }
 
 #[test]

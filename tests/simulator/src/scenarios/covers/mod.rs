@@ -38,10 +38,10 @@ pub(super) const FLOORS: Floors = Floors {
     recall: 1.0,
     recall_of: &[],
     precision: 1.0,
-    // Half of the false ones are of a loose cover that rocks until its contact opens, with the messages in between lost.
-    // Those of batteries are not counted here.
-    precision_of: &[("displaced", 0.7), ("silent", 0.6), ("battery_ending", 0.0), ("battery_low", 0.0)],
-    false_cases: 2.5,
+    // A contact that is open for 25 seconds is a hole, because 30 are allowed: half of what is raised are wet contacts, and
+    // loose covers whose message of rest is lost.
+    precision_of: &[("displaced", 0.45), ("silent", 0.6), ("battery_low", 0.0)],
+    false_cases: 3.5,
 };
 
 pub(super) fn scenarios(extent: Extent, seed: u64) -> Vec<Scenario> {

@@ -4,8 +4,13 @@
 //! The faults are those of the table of drain levels in the detection figures: blockage, water held back by the next
 //! pipe or the river, a level that creeps up, a probe that stands still or hangs in the air, blips, a pump that does not
 //! run, and the floods of every storm. Series of five minutes; half of the catchments have a rain gauge, the others know
-//! the weather from their levels alone.
+//! the weather from their levels alone, and a gauge in two is clogged from some day on.
+//!
+//! The truth knows depths and times, and nothing of the rules: a flood is water beyond a depth, a blockage is due a day
+//! behind the moment at which it stands out, whatever the weather was, and an alarm in rain is true only where the water
+//! came.
 
+mod junk;
 mod sky;
 mod wells;
 
@@ -25,12 +30,19 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// Depth of the watch grade, mm.
 const WATCH_MM: f64 = 150.0;
+/// Crown of a common pipe, mm.
+const OVERFLOW_MM: f64 = 400.0;
+/// Grades of depth, mm, and what each is worth: where a road is closed somebody has to come.
+const GRADES: [(&str, f64, Wants); 2] =
+    [("water beyond 15 cm", WATCH_MM, Wants::Alarm), ("water beyond 27 cm", 270.0, Wants::Case)];
 /// By so much the sensor may see less or more than there is, mm.
 const UNSURE_MM: f64 = 7.0;
 /// A level this much above the usual stands out, mm.
 const STANDS_OUT_MM: f64 = 60.0;
-/// What high water may raise besides.
-const HIGH_WATER: &[&str] = &["surcharged", "surging", "overflow_soon", "storm", "level_creeping"];
+/// What has to be found in a pipe is found within a day behind the moment at which it stands out: a crew comes by day.
+const DUE_WITHIN: Duration = DAY;
+/// What water that stands too high for days may raise besides.
+const HIGH_WATER: &[&str] = &["surcharged", "storm", "level_creeping"];
 
 /// The messages that are lost make a sensor silent now and then: no fault of a drain, and counted in the cases only.
 pub(super) const FLOORS: Floors =
@@ -129,6 +141,9 @@ struct Well {
     /// What the sensor says instead of the water.
     says: Says,
     phase: f64,
+    /// When nothing of it arrives.
+    outages: Vec<Span>,
+    radio: Radio,
 }
 
 /// What a sensor says instead of the water.
@@ -138,19 +153,39 @@ enum Says {
     Water,
     /// The value of the beginning.
     Stuck(Span),
-    /// Nothing but noise around zero.
-    Air(Span),
+    /// Nothing but noise around its zero, which may be off by so much, mm.
+    Air(Span, f64),
     /// Single high readings, some a day.
     Blips(Span),
+    /// Something else than water is under it at these times, mm.
+    Things(Vec<(Span, f64)>),
+    /// Its zero falls by so much a day from then on, mm.
+    Falls(Timestamp, f64),
+}
+
+impl Says {
+    /// When nothing of the water is in what it says.
+    fn nothing_of_water(&self) -> Vec<Span> {
+        match self {
+            Says::Stuck(span) | Says::Air(span, _) => vec![*span],
+            Says::Things(things) => things.iter().map(|(span, _)| *span).collect(),
+            Says::Falls(from, _) => vec![Span { from: *from, until: Timestamp(i64::MAX) }],
+            Says::Water | Says::Blips(_) => Vec::new(),
+        }
+    }
 }
 
 impl Well {
     /// Depth of the water, mm.
     fn depth_mm(&self, at: Timestamp, sky: &Sky) -> f64 {
-        let day = (at.0.div_euclid(86_400_000) as f64 * 0.7 + self.phase).sin();
+        let number = at.0.div_euclid(86_400_000);
+        let day = (number as f64 * 2.4 + self.phase).sin();
         let slow = (at.0 as f64 / 11.3e6 + self.phase).sin();
-        let flow = self.dry_mm * diurnal_factor(at).sqrt() * (1.0 + 0.05 * day);
-        flow + 2.0 * slow + self.gain * sky.stored_mm(at) + self.excess.mm(at)
+        // People rise later at the end of the week; 1970 began on a Thursday.
+        let is_weekend = (number + 3).rem_euclid(7) >= 5;
+        let clock = if is_weekend { at.minus(MINUTE * 90) } else { at };
+        let flow = self.dry_mm * diurnal_factor(clock).sqrt() * (1.0 + 0.1 * day);
+        flow + 3.0 * slow + self.gain * sky.stored_mm(at) + self.excess.mm(at)
     }
 }
 
@@ -184,6 +219,10 @@ impl Basin {
         self.creeping(&trunk.id);
         self.blips(&trunk.id);
         self.pump();
+        self.junk(&trunk.id);
+        self.wild_clock(&trunk.id);
+        self.falling_zero(&trunk.id);
+        self.drowned(&trunk.id);
         for well in [trunk, blocked, held] {
             self.add(well);
         }
@@ -204,6 +243,8 @@ impl Basin {
             excess: Excess::default(),
             says: Says::Water,
             phase: between(chance, 0.0, 6.2),
+            outages: Vec::new(),
+            radio: Radio { loss: 0.02, delay_max: Duration::from_secs(5), ..Radio::default() },
         }
     }
 
@@ -235,28 +276,16 @@ impl Basin {
         });
     }
 
-    /// When somebody who waits for five dry hours in a row has had them, and an hour more; `None` when never before.
-    fn due_in_dry(&self, from: Timestamp, until: Timestamp) -> Option<Timestamp> {
-        let mut dry = Duration::ZERO;
-        let mut at = from;
-        while at < until {
-            dry = if self.sky.is_surely_dry(at) { dry + STEP } else { Duration::ZERO };
-            if dry >= HOUR * 5 {
-                return Some(at.plus(HOUR));
-            }
-            at = at.plus(STEP);
-        }
-        None
-    }
-
-    /// Water that stands too high behind a blockage, or is held back: found when it was dry for long enough.
+    /// Water that stands too high behind a blockage, or is held back.
     fn note_high(&mut self, well: &Well, kind: &'static str, condition: &'static str, wants: Wants) {
-        let (Some(from), Some(until)) = (well.excess.stands_out(), well.excess.until()) else { return };
-        let begin = well.excess.ramps.first().map_or(from, |ramp| ramp.from);
-        let due = self.due_in_dry(from, until);
-        let wants = if due.is_some() { wants } else { Wants::Nothing };
-        let span = Span { from: begin, until: until.plus(DAY) };
-        self.note(&well.id, kind, &[condition], (span, due.unwrap_or(until)), wants);
+        let (Some(first), Some(until)) = (well.excess.ramps.first(), well.excess.until()) else { return };
+        let span = Span { from: first.from, until: until.plus(DAY) };
+        // What is higher by less may be told and need not.
+        let Some(from) = well.excess.stands_out() else {
+            self.note(&well.id, "", &[condition], (span, until), Wants::Nothing);
+            return;
+        };
+        self.note(&well.id, kind, &[condition], (span, from.plus(DUE_WITHIN)), wants);
     }
 
     /// A pipe that closes within hours and is flushed after days.
@@ -265,7 +294,8 @@ impl Basin {
         let from = self.moment(DAY * 7);
         let rise = HOUR.mul_f64(between(&mut self.chance, 3.0, 30.0));
         let stay = DAY.mul_f64(between(&mut self.chance, 2.0, 5.0));
-        let height_mm = between(&mut self.chance, 160.0, 350.0);
+        // Half a pipe's width of rags and a whole one, small ones more often.
+        let height_mm = 80.0 * (350.0_f64 / 80.0).powf(self.chance.f64());
         well.excess = Excess::of(Ramp { from, rise, stay, height_mm });
         self.note_high(&well, "blockage", "blocked", Wants::Case);
         well
@@ -294,25 +324,25 @@ impl Basin {
         let mut well = self.well("air", downstream);
         let from = self.moment(DAY * 4);
         let span = Span::of(from, DAY.mul_f64(between(&mut self.chance, 2.0, 3.5)));
-        well.says = Says::Air(span);
-        // Twelve hours; a storm that stands longer than its rain begins the count anew.
-        let due = self.due_in_dry(from.plus(HOUR * 8), span.until).map(|due| due.plus(HOUR * 5));
-        let wants = if due.is_some() { Wants::Alarm } else { Wants::Nothing };
-        self.note(&well.id, "probe hangs in the air", &["out_of_water"], (span, due.unwrap_or(span.until)), wants);
+        // FloodNet takes up to 10 mm for noise at the ground.
+        well.says = Says::Air(span, between(&mut self.chance, -10.0, 10.0));
+        let due = span.from.plus(DAY * 2);
+        self.note(&well.id, "probe hangs in the air", &["out_of_water"], (span, due), Wants::Alarm);
         self.add(well);
     }
 
-    /// Silt: 9 mm a day for two weeks and more, until somebody dredges.
+    /// Silt: some millimetres a day for two weeks and more, until somebody dredges.
     fn creeping(&mut self, downstream: &str) {
         let mut well = self.well("silt", downstream);
         let days = if self.days > 40 { between(&mut self.chance, 14.0, 20.0) } else { 13.0 };
         let from = self.moment(DAY.mul_f64(days + 3.0));
-        let ramp = Ramp { from, rise: DAY.mul_f64(days), stay: DAY * 2, height_mm: 9.0 * days };
+        let a_day = between(&mut self.chance, 5.0, 12.0);
+        let ramp = Ramp { from, rise: DAY.mul_f64(days), stay: DAY * 2, height_mm: a_day * days };
         well.excess = Excess::of(ramp);
         let until = ramp.until().plus(DAY * 20);
         // A level that is 5 cm above the usual for hours is one more way to say it.
         let any_of = ["level_creeping", "blocked"];
-        self.note(&well.id, "silt", &any_of, (Span { from, until }, from.plus(DAY * 12)), Wants::Alarm);
+        self.note(&well.id, "silt", &any_of, (Span { from, until }, from.plus(DAY * 14)), Wants::Alarm);
         self.add(well);
     }
 
@@ -323,7 +353,7 @@ impl Basin {
         self.scenario.traps.push(Trap {
             kind: "single high readings",
             devices: vec![well.id.clone()],
-            conditions: vec!["surcharged", "blocked", "backwater"],
+            conditions: vec!["surcharged", "surging", "overflow_soon", "blocked", "backwater"],
             span,
         });
         self.add(well);
@@ -335,16 +365,25 @@ impl Basin {
         let sky = Arc::clone(&self.sky);
         let (id, downstream) = (well.id.clone(), well.downstream.clone());
         let (mut held, mut was_blip) = (None, false);
-        let reports = self.reports(MINUTE * 5);
+        let mut reports = self.reports(MINUTE * 5);
+        reports.radio = Radio { outages: well.outages.clone(), ..well.radio.clone() };
         let messages = reports.of(move |at, chance| {
-            let noise = 2.0 * (chance.f64() + chance.f64() + chance.f64() - 1.5);
+            // 3 mm of standard deviation, as over dry ground in the suite of floods.
+            let noise = 6.0 * (chance.f64() + chance.f64() + chance.f64() - 1.5);
             let water = well.depth_mm(at, &sky);
             // Four a day of those that come every five minutes, never two running.
             let is_blip = !was_blip && chance.f64() < 4.0 / 288.0;
             let level = match &well.says {
-                Says::Stuck(span) if span.has(at) => *held.get_or_insert((water + noise).max(25.0)),
-                Says::Air(span) if span.has(at) => noise,
+                Says::Stuck(span) if span.has(at) => *held.get_or_insert(water + noise),
+                Says::Air(span, zero_mm) if span.has(at) => zero_mm + noise,
                 Says::Blips(span) if span.has(at) && is_blip => 150.0 * 10.0_f64.powf(chance.f64()),
+                Says::Things(things) => {
+                    let thing = things.iter().find(|(span, _)| span.has(at)).map_or(0.0, |(_, height)| *height);
+                    (water + noise).max(thing * (1.0 + 0.01 * (chance.f64() - 0.5)))
+                }
+                Says::Falls(from, a_day) if *from <= at => {
+                    water + noise - a_day * at.since(*from).as_secs_f64() / DAY.as_secs_f64()
+                }
                 _ => water + noise,
             };
             was_blip = is_blip;
@@ -361,27 +400,50 @@ impl Basin {
         Reports { radio, jitter: Duration::from_secs(20), ..Reports::every(span, every, self.chance.u64(..)) }
     }
 
-    /// Every time that rain brings a level to the watch grade, and times in which it may or may not be told.
+    /// Every time that rain brings a level to one of the grades, and what may be raised about it: an alarm in rain is
+    /// true when the water came to what it tells.
     fn note_floods(&mut self, well: &Well) {
-        let mut found: Vec<(Span, Wants, Timestamp)> = Vec::new();
         for wet in self.sky.wet_spans() {
-            found.push((Span { from: wet.from, until: wet.until.plus(HOUR) }, Wants::Nothing, wet.until));
             let steps = u32::try_from(wet.until.since(wet.from).as_secs() / STEP.as_secs()).unwrap_or(u32::MAX);
-            let moment = |step: u32| wet.from.plus(STEP * step);
-            let depth = |step: u32| well.depth_mm(moment(step), &self.sky);
-            let near = (0..steps).find(|step| depth(*step) >= WATCH_MM - UNSURE_MM).unwrap_or(0);
-            let beyond: Vec<u32> = (0..steps).filter(|step| depth(*step) >= WATCH_MM + UNSURE_MM).collect();
-            if let Some(first) = beyond.first().filter(|_| beyond.len() >= 3) {
-                let from = moment(*first);
-                // Two reports and a lost one; a level that stood beyond it before says nothing new.
-                let is_first = well.excess.mm(from) == 0.0;
-                let wants = if is_first { Wants::Alarm } else { Wants::Nothing };
-                let span = Span { from: moment(near).minus(STEP), until: wet.until.plus(HOUR) };
-                found.push((span, wants, from.plus(MINUTE * 16)));
+            let depths: Vec<f64> =
+                (0..steps).map(|step| well.depth_mm(wet.from.plus(STEP * step), &self.sky)).collect();
+            let highest = depths.iter().copied().fold(0.0, f64::max);
+            let first =
+                |mm: f64| depths.iter().position(|depth| *depth >= mm).and_then(|step| u32::try_from(step).ok());
+            let Some(near) = first(WATCH_MM - UNSURE_MM) else { continue };
+            let last = depths.iter().rposition(|depth| *depth >= WATCH_MM - UNSURE_MM).unwrap_or(0);
+            let last = u32::try_from(last).unwrap_or(u32::MAX);
+            let span =
+                Span { from: wet.from.plus(STEP * near).minus(STEP), until: wet.from.plus(STEP * last).plus(HOUR) };
+            let mut tolerated = vec!["surcharged", "surging", "storm"];
+            tolerated.extend((highest >= OVERFLOW_MM * 0.75).then_some("overflow_soon"));
+            // A rise is told before it is there.
+            let early = Span { from: span.from.minus(MINUTE * 30), ..span };
+            self.note(&well.id, "", &tolerated[1..], (early, span.until), Wants::Nothing);
+            self.note(&well.id, "", &tolerated, (span, span.until), Wants::Nothing);
+            // What stood beyond it before says nothing new, and what is not heard is not seen.
+            let is_seen = |at: Timestamp| {
+                let looked_at = Span { from: at.minus(HOUR), until: at.plus(HOUR) };
+                let mut hidden = well.outages.iter().copied().chain(well.says.nothing_of_water());
+                well.excess.mm(at) < 1.0
+                    && !hidden.any(|hidden| hidden.from < looked_at.until && looked_at.from < hidden.until)
+            };
+            for (kind, mm, wants) in GRADES {
+                let beyond = depths.iter().filter(|depth| **depth >= mm + UNSURE_MM).count();
+                let Some(step) = first(mm + UNSURE_MM).filter(|_| beyond >= 2) else { continue };
+                let at = wet.from.plus(STEP * step);
+                if is_seen(at) {
+                    let near = first(mm - UNSURE_MM).unwrap_or(step);
+                    let span = Span { from: wet.from.plus(STEP * near).minus(STEP), until: span.until };
+                    // Two reports and a lost one.
+                    self.note(&well.id, kind, &["surcharged"], (span, at.plus(MINUTE * 16)), wants);
+                }
             }
-        }
-        for (span, wants, due_by) in found {
-            self.note(&well.id, "water beyond 15 cm", &["surcharged"], (span, due_by), wants);
+            if let Some(at) = first(OVERFLOW_MM).map(|step| wet.from.plus(STEP * step)).filter(|at| is_seen(*at)) {
+                let early = Span { until: at.plus(HOUR), ..early };
+                let any_of = ["overflow_soon", "surging"];
+                self.note(&well.id, "40 cm announced before", &any_of, (early, at), Wants::Alarm);
+            }
         }
     }
 
@@ -390,8 +452,11 @@ impl Basin {
         let sky = Arc::clone(&self.sky);
         let id = self.id("rain");
         let mut last = START;
+        // Leaves in the funnel: it tells no rain from then on, and nothing says so.
+        let clogged_from = (self.number % 4 == 2).then(|| self.moment(DAY * 10));
         let messages = self.reports(MINUTE * 10).of(move |at, _| {
-            let fell = sky.fallen_mm(Span { from: last, until: at });
+            let is_clogged = clogged_from.is_some_and(|from| from <= at);
+            let fell = if is_clogged { 0.0 } else { sky.fallen_mm(Span { from: last, until: at }) };
             last = at;
             vec![("rainfall_mm", Said::Number((fell * 1_000.0).round() / 1_000.0))]
         });

@@ -12,9 +12,6 @@ pub(super) const STEP: Duration = Duration::from_secs(300);
 const STEPS_A_DAY: usize = 288;
 /// In this time a pipe loses two thirds of what the rain brought.
 const EMPTIES_IN: Duration = Duration::from_secs(45 * 60);
-/// It is surely dry when there was no rain for so long: six hours of sums, and six hours in which water runs off, with
-/// an hour to spare.
-const SURELY_DRY_AFTER: Duration = Duration::from_secs(13 * 3_600);
 /// Less rain than this in a step is none, mm.
 const NONE_MM: f32 = 0.01;
 
@@ -77,13 +74,6 @@ impl Sky {
     pub(super) fn fallen_mm(&self, span: Span) -> f64 {
         let (from, until) = (self.step_of(span.from), self.step_of(span.until).min(self.rain.len()));
         self.rain.get(from..until).unwrap_or_default().iter().map(|fell| f64::from(*fell)).sum()
-    }
-
-    /// Whether nobody could take a moment for wet.
-    pub(super) fn is_surely_dry(&self, at: Timestamp) -> bool {
-        let from = if at.since(self.start) > SURELY_DRY_AFTER { at.minus(SURELY_DRY_AFTER) } else { self.start };
-        // A millimetre in six hours is wet; half of one in thirteen is not.
-        self.fallen_mm(Span { from, until: at.plus(STEP) }) < 0.5
     }
 
     /// Times with water of rain in the pipes.

@@ -30,8 +30,7 @@ impl Basin {
         self.note_high(&outfall, "held back by the river", "backwater", Wants::Alarm);
         self.add(outfall);
         let span = Span { from, until: ramp.until().plus(DAY) };
-        let due = self.due_in_dry(from.plus(rise), ramp.until()).unwrap_or(span.until);
-        self.note(&river, "river high", &["river_high"], (span, due), Wants::Alarm);
+        self.note(&river, "river high", &["river_high"], (span, from.plus(rise).plus(HOUR * 2)), Wants::Alarm);
         let excess = Excess::of(ramp);
         let sky = Arc::clone(&self.sky);
         let messages = self.reports(MINUTE * 10).of(move |at, chance| {

@@ -43,7 +43,9 @@ const QUIET: Duration = DAY;
 
 /// Floors of the quick extent: 600 device-days with everything that can go wrong, so that one false case counts as 1.7.
 pub(super) const FLOORS: Floors =
-    Floors { recall: 0.9, recall_of: &[], precision: 0.0, precision_of: &[], false_cases: 5.0 };
+    Floors { recall: 0.9, recall_of: &[], precision: 0.0, precision_of: PRECISION_OF, false_cases: 4.0 };
+/// What is never raised for nothing: sagging cells and lamps that are switched in a puddle were once.
+const PRECISION_OF: &[(&str, f64)] = &[("battery_ending", 1.0), ("displaced", 1.0), ("leaking", 1.0), ("tilted", 1.0)];
 
 /// One scenario of all neighbourhoods.
 pub(super) fn scenarios(extent: Extent, seed: u64) -> Vec<Scenario> {

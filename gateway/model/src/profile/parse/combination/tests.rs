@@ -131,6 +131,8 @@ fn an_expression_is_bounded_in_bytes_parts_depth_and_points() {
         ("lamp_on".to_owned() + &" || lamp_on".repeat(70), "72 parts and 1 points are more than 64 and 16"),
         ("(".repeat(200) + "lamp_on" + &")".repeat(200), "more than 24 inside one another"),
         ("lamp_on ? lamp_on : ".repeat(40) + "lamp_on", "more than 24 inside one another"),
+        // Each list would be twice as long as the one before.
+        ("lamp_on".to_owned() + &" in [true, false]".repeat(58), "what stands before `in`, for each item"),
     ] {
         let found = read(&format!("expression: {{cel: \"{cel}\"}}")).unwrap_err();
         assert!(found.contains(expected), "{cel}: {found}");

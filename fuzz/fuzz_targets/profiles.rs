@@ -1,0 +1,5 @@
+//! Runs the target `profiles` of tests/fuzz with what libFuzzer thinks of.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kerbside_fuzz_targets::profiles(data));
