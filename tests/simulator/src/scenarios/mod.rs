@@ -9,7 +9,7 @@
 //! To add a suite:
 //!
 //! 1. write `NAME.rs` beside this file with `pub(super) fn scenarios(extent: Extent, seed: u64) -> Vec<Scenario>`;
-//!    [`example`](mod@example) is the one to copy;
+//!    `example.rs` is the one to copy;
 //! 2. build each device's stream with [`Reports::of`]: a closure that says what the sensor reads at a moment, and a
 //!    [`Radio`] that loses, delays and repeats its messages;
 //! 3. push an [`Event`] for everything that really happens, and a [`Trap`] for everything that only looks like it;
