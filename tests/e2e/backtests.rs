@@ -24,9 +24,9 @@ async fn an_alarm_explains_itself_and_what_was_heard_is_run_through_the_rules_ag
     let id = raised[0]["id"].as_str().unwrap();
 
     // While the gateway runs.
-    assert_eq!(raised[0]["evidence"]["rule"], "state", "{}", raised[0]);
+    assert_eq!(raised[0]["evidence"]["rule"], "threshold", "{}", raised[0]);
     let told = site.command(&["explain", id]);
-    for words in ["rule: cover open is yes", "规则：", "ruled out: mask, permit", "readings: ", "quality good"] {
+    for words in ["rule: tilt 60 deg or above", "规则：", "ruled out: mask, permit", "readings: ", "quality good"] {
         assert!(told.out.contains(words), "{words}: {told:?}");
     }
     let chinese = site.command(&["explain", id, "--language", "zh"]);
@@ -53,7 +53,7 @@ async fn an_alarm_explains_itself_and_what_was_heard_is_run_through_the_rules_ag
     let compared = Finished::run(&other).json();
     assert_eq!(compared["sides"][0]["alarms"], report["sides"][0]["alarms"]);
     assert_eq!(compared["sides"][1]["alarms"], json!([]));
-    let text = Finished::run(&["backtest", file, "--set", "detectors.displaced.0.count=9"]);
+    let text = Finished::run(&["backtest", file, "--set", "detectors.displaced.1.count=9"]);
     assert!(text.out.contains("with --set") && text.out.contains("only as it is: 1"), "{text:?}");
 
     // While none runs, and of an alarm that there never was.

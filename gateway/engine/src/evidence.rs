@@ -5,6 +5,7 @@ use kerbside_model::profile::{
 };
 use kerbside_model::{Evidence, Ground, Timestamp, Value};
 
+use crate::detect::Phase;
 use crate::device::DeviceState;
 use crate::explain::around::around_words;
 use crate::explain::counts::losses_words;
@@ -218,10 +219,19 @@ fn others(profile: &Profile, state: &DeviceState, position: usize) -> Vec<Ground
         let value = state.last.get(usize::from(point)).and_then(|last| last.value);
         let (said, said_zh) =
             (value.map_or_else(|| "-".to_owned(), english_value), value.map_or_else(|| "-".to_owned(), chinese_value));
-        grounds.push(Ground {
-            en: format!("does not stand: {}, now {said}", found.en),
-            zh: format!("未成立：{}，现为 {said_zh}", found.zh),
-        });
+        let (begin, begin_zh) = match state.detectors[number].phase {
+            Phase::Rising => ("not for long enough yet", "尚未持续足够久"),
+            _ => ("does not stand", "未成立"),
+        };
+        let mut ground = Ground {
+            en: format!("{begin}: {}, now {said}", found.en),
+            zh: format!("{begin_zh}：{}，现为{said_zh}", found.zh),
+        };
+        for guard in detector.when.iter().map(|guard| guard_holds(profile, state, guard)) {
+            ground.en.push_str(&format!("; {}", guard.en));
+            ground.zh.push_str(&format!("；{}", guard.zh));
+        }
+        grounds.push(ground);
     }
     grounds
 }

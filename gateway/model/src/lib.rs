@@ -43,6 +43,6 @@ pub use input::{
 };
 pub use inventory::{Datum, Device, ServiceState};
 pub use profile::Profile;
-pub use reading::{Cause, Flag, Observations, PointReading, Quality, Value};
+pub use reading::{Cause, Flag, MAGNITUDE_MAX, Observations, PointReading, Quality, Value};
 pub use site::{DeviceIndex, Site};
 pub use time::Timestamp;

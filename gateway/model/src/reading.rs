@@ -46,6 +46,11 @@ impl fmt::Display for Value {
     }
 }
 
+/// Nothing on a street is measured beyond this, whatever its unit, and no number of 64 bits is. The largest number of
+/// single precision (3.4e38) is what devices send for "no value": learnt once it would stay in a mean for ever, and
+/// beyond it a mean, which is kept in single precision, would be no number any more.
+pub const MAGNITUDE_MAX: f64 = 1e30;
+
 /// How far a reading can be trusted: the QARTOD flags (U.S. IOOS, "Manual for Real-Time Quality Control").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

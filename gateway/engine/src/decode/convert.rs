@@ -3,12 +3,7 @@
 use std::sync::Arc;
 
 use kerbside_model::profile::{Point, Range, RawValue, ValueType};
-use kerbside_model::{Cause, PointReading, Quality, Value};
-
-/// Nothing on a street is measured beyond this, whatever its unit, and no number of 64 bits is. The largest number of
-/// single precision (3.4e38) is what devices send for "no value": learnt once it would stay in a mean for ever, and
-/// beyond it a mean, which is kept in single precision, would be no number any more.
-const MAGNITUDE_MAX: f64 = 1e30;
+use kerbside_model::{Cause, MAGNITUDE_MAX, PointReading, Quality, Value};
 
 /// A value as the device sent it.
 #[derive(Clone, Copy, Debug, PartialEq)]

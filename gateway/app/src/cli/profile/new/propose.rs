@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use kerbside_model::document::{Problems, likeness};
 use kerbside_model::profile::{JsonPath, parse_profile_text};
-use kerbside_model::vocabulary;
+use kerbside_model::{MAGNITUDE_MAX, vocabulary};
 use serde_json::Value;
 
 use super::templates::{SILENCE, head};
@@ -262,7 +262,9 @@ fn write(name: &str, message: &Value, time: Option<&Leaf>, proposals: &[Proposal
     let frame = message.to_string().replace('\'', "''");
     text.push_str(&format!("\nsamples:\n  - name: the captured message\n    json: '{frame}'\n    readings:\n"));
     for Proposal { name, value, .. } in proposals {
-        text.push_str(&format!("      {name}: {value}\n"));
+        let is_measure = value.as_f64().is_none_or(|number| number.abs() <= MAGNITUDE_MAX);
+        let reading = if is_measure { value } else { &Value::Null };
+        text.push_str(&format!("      {name}: {reading}\n"));
     }
     text.push_str("  - name: a message that was cut in half\n    text: '{\"'\n    error: not valid JSON\n");
     text
