@@ -303,6 +303,7 @@ fn start_delivery(delivery: &mut Delivery, config: &Config, public_url: &str, pa
         let prepared = target.prepare(parts)?;
         delivery.start(&name, target, prepared, parts);
     }
+    delivery.feed();
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use kerbside_model::{Device, Profile};
 use super::profiles::Profiles;
 use super::read::Context;
 
-/// Sets of overrides on a profile that devices have. Each costs what a profile and its decoder cost, some 50 kB.
+/// Sets of overrides on a profile that devices have. Each costs what a profile and its decoder cost.
 const COMBINATIONS_MAX: usize = 1_000;
 /// Words of another kind that a message names.
 const NAMED_MAX: usize = 3;

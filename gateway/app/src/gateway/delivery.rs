@@ -103,12 +103,16 @@ impl TargetConfig {
 }
 
 impl Delivery {
-    /// None yet; the task that feeds the workers runs from now on.
+    /// None yet, and none is fed before [`Delivery::feed`].
     pub(super) fn new(stage: Stage, store: Store, sign_key: Secret, wake: Arc<Notify>) -> Delivery {
         let workers: Live<Workers> = Live::new(Arc::default());
-        let feeding = outbox::dispatch(store.clone(), workers.clone(), Arc::clone(&wake), stage.shutdown.clone());
-        stage.tasks.spawn(feeding);
         Delivery { stage, store, sign_key, workers, wake, started: 0, running: BTreeMap::new() }
+    }
+
+    /// Feeds the workers from now on. Those of the configuration run already: a row without one has no target.
+    pub(super) fn feed(&self) {
+        let (wake, shutdown) = (Arc::clone(&self.wake), self.stage.shutdown.clone());
+        self.stage.tasks.spawn(outbox::dispatch(self.store.clone(), self.workers.clone(), wake, shutdown));
     }
 
     /// Whether there is such a target.
