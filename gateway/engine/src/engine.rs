@@ -255,15 +255,12 @@ impl Engine {
             self.schedule_device(index);
         }
         if !late {
-            let profile = &site.facts().profiles[profile_index];
-            self.walk_hears(profile, index, at);
             let moment = Heard { at, observed_at: observed_at.unwrap_or(at), is_heard: decoded.heard, lost };
-            self.detect(profile, index, &moment, work.effects);
-            self.watch_sensors(profile, index, at, work.effects);
-            if let (Told::Time(told), Certainty::Sure) = (decoded.told, work.certainty) {
-                let offset_ms = frame.received_at.0.saturating_sub(told.0);
-                self.compare_clocks(profile, index, offset_ms, at, work.effects);
-            }
+            let offset_ms = match (decoded.told, work.certainty) {
+                (Told::Time(told), Certainty::Sure) => Some(frame.received_at.0.saturating_sub(told.0)),
+                _ => None,
+            };
+            self.watch(&site.facts().profiles[profile_index], index, &moment, offset_ms, work.effects);
         }
         if is_paid || work.effects.alarms.len() > alarms_before {
             self.keep_rows(&Placed { index, device_time, observed_at, late }, frame, work);
@@ -274,6 +271,23 @@ impl Engine {
         self.keep_revised(index, frame, work);
         if !is_paid {
             self.note_babble(site, index, at, work.effects);
+        }
+    }
+
+    /// What a frame of the present is there for besides its rows: walk test, detectors, sensors, the device's clock.
+    fn watch(
+        &mut self,
+        profile: &Profile,
+        index: DeviceIndex,
+        moment: &Heard,
+        clock_offset_ms: Option<i64>,
+        effects: &mut Effects,
+    ) {
+        self.walk_hears(profile, index, moment.at);
+        self.detect(profile, index, moment, effects);
+        self.watch_sensors(profile, index, moment.at, effects);
+        if let Some(offset_ms) = clock_offset_ms {
+            self.compare_clocks(profile, index, offset_ms, moment.at, effects);
         }
     }
 
